@@ -1,0 +1,723 @@
+"""11  A GPT learns to write like Shakespeare, one character at a time.
+
+Carried from 01: refuse, command_line, plot.  05: Tensor.  06: adam, muon, linear_decay.
+07: keep, fetch, Progress, cross_entropy.  08: embedding, rotary.  09: attention.
+10: rms_norm, squared_relu.      New here: the model, the text, checkpoints, training, sampling.
+
+A language model gives each possible next character a probability. By the chain rule of
+probability p(text) is the product of p(character | all before it), so the loss is the mean of
+-ln p(character | all before it), in nats a character. A uniform guess over V characters costs ln V.
+
+All work happens on a stream x of C numbers a character, to which each layer adds what it found:
+    x = norm(embed[character])
+    x = x + attention(norm(x))        facts move between positions, from earlier to later only
+    x = x + feed_forward(norm(x))     each position thinks about what it has got
+    logits = norm(x) @ head           after the last layer
+
+CHANGES
+
+Run       python 11_gpt.py            (--help lists the options; --data=my.txt for your own text)
+          python 11_gpt.py --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
+Expect    EXPECT
+Left out  dropout; tokens longer than a character (08); half precision
+"""
+import os
+
+for library in "OPENBLAS", "MKL", "OMP":            # we split the batch over threads ourselves
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+import argparse, contextlib, gzip, hashlib, http.client, inspect, json, math, re, signal, sys
+import time, urllib.request, zipfile, zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+# B batch, T time, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one for a character
+
+
+# ---- carried, unchanged -------------------------------------------------------------------------
+
+def refuse(wrong, sentence):
+    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
+    if wrong:
+        raise SystemExit(f"error: {sentence}")
+
+
+def command_line(main):
+    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    for name, argument in inspect.signature(main).parameters.items():
+        value = argument.default
+        parser.add_argument(f"--{name}", type=type(value), default=value,
+                            help=f"{gloss[name]} (default: {value!r})")
+    arguments = parser.parse_args(None if "__file__" in globals() else [])
+    try:
+        main(**vars(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        refuse(True, "there is not enough memory for these sizes")
+    except BrokenPipeError:                         # whoever read our output (say, head) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def plot(curves, width=72, height=14):
+    """Draw {mark: (x, y), ...} as text, each curve with its mark, later ones on top."""
+    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    canvas = [[" "] * width for _ in range(height)]
+    for mark, (x, y) in curves.items():
+        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
+        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
+        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
+            canvas[i][j] = mark
+    for label, line in zip(np.linspace(high, low, height), canvas):
+        print(f"{label:9.3f} |{''.join(line).rstrip()}")
+    print(f"{'':10}+{'-' * width}\n{left:>12g}{right:>{width - 2}g}")
+
+
+def keep(path, write):
+    """write(file) into path.part, then rename it: path is always whole, the old or the new."""
+    try:
+        with open(f"{path}.part", "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{path}.part", path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(f"{path}.part")
+        raise
+
+
+def fetch(name, urls, sha256):
+    """The bytes of data/name, unpacked if it ends in .gz, or else of the first URL that has them.
+
+    Bytes with another SHA-256 (taken unpacked) are never used. None if there are no right ones.
+    """
+    path = Path("data", name)
+    for source in [path.absolute().as_uri(), *urls]:
+        try:
+            with urllib.request.urlopen(source, timeout=10) as reply:
+                packed = reply.read()
+            content = gzip.decompress(packed) if name.endswith(".gz") else packed
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise OSError("not the bytes that its SHA-256 promises")
+        except (OSError, EOFError, zlib.error, http.client.HTTPException) as problem:
+            print(f"note: {source}: {problem}")
+            continue
+        if source in urls:
+            with contextlib.suppress(OSError):      # no right to write here: used, but not kept
+                path.parent.mkdir(exist_ok=True)
+                keep(path, lambda file: file.write(packed))
+        return content
+
+
+class Progress:
+    """A line at least every 5 seconds: step, mean loss since the last line, speed, time left."""
+
+    def __init__(self, done, last, unit):
+        self.first, self.last, self.start = done, last, time.perf_counter()
+        print(f"{'step':>7} {'loss':>8} {unit:>9} {'left':>6}")
+        self.restart()
+
+    def restart(self):
+        self.losses, self.count, self.shown = [], 0, time.perf_counter()
+
+    def __call__(self, step, loss, count, show=False):
+        """After a step over count things: print a line if it is time, or if show."""
+        self.losses.append(loss)
+        self.count += count
+        now = time.perf_counter()
+        if show or now - self.shown > 4 or step == self.first + 1:
+            mean, speed = sum(self.losses) / len(self.losses), self.count / (now - self.shown)
+            left = int((now - self.start) / (step - self.first) * (self.last - step))
+            print(f"{step:7} {mean:8.4f} {speed:9.0f} {left // 60:3}:{left % 60:02}", flush=True)
+            self.restart()
+
+
+def unbroadcast(grad, shape):
+    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))
+    axes = tuple(i for i, size in enumerate(shape) if size < grad.shape[i])
+    return grad.sum(axes, keepdims=True)
+
+
+class Tensor:
+    """An array that remembers how it was made, so that gradients find their way back."""
+
+    def __init__(self, data, parents=(), vjp=None):
+        """vjp maps the gradient of this array to those of its parents, in their order."""
+        self.data, self.grad, self.parents, self.vjp = np.asarray(data), None, parents, vjp
+
+    def backward(self):
+        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released."""
+        order, seen, stack = [], set(), [(self, False)]
+        while stack:
+            node, parents_done = stack.pop()
+            if parents_done:
+                order.append(node)
+            elif id(node) not in seen:
+                if node.parents is None:
+                    raise RuntimeError("backward() has released this graph: compute it again")
+                seen.add(id(node))
+                stack.append((node, True))
+                stack.extend((parent, False) for parent in node.parents)
+        self.grad = np.ones_like(self.data)
+        while order:
+            node = order.pop()
+            if node.parents:
+                for parent, grad in zip(node.parents, node.vjp(node.grad)):
+                    parent.grad = grad if parent.grad is None else parent.grad + grad
+                node.grad = node.parents = node.vjp = None
+
+    def lift(self, other):
+        """A number or an array as a Tensor of the same dtype."""
+        return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    def __add__(self, other):
+        other = self.lift(other)
+        a, b = self.data, other.data
+        return Tensor(a + b, (self, other),
+                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+    def __matmul__(self, other):
+        a, b = self.data, other.data
+        return Tensor(a @ b, (self, other),
+                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
+                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
+
+    def reshape(self, *shape):
+        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
+
+
+def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
+    """Adam (Kingma 2015), in place: the mean gradient over the root of the mean square."""
+    m = state.setdefault("m", np.zeros_like(w))
+    v = state.setdefault("v", np.zeros_like(w))
+    t = state["t"] = state.get("t", 0) + 1
+    m += (1 - beta1) * (dw - m)
+    v += (1 - beta2) * (dw * dw - v)
+    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+
+
+def newton_schulz(G, steps=5):
+    """Push each singular value s of G towards 1 by s -> 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
+    if len(G) > len(G.T):
+        return newton_schulz(G.T, steps).T
+    X = G / (np.linalg.norm(G) + 1e-7)
+    for _ in range(steps):
+        A = X @ X.T
+        X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
+    return X
+
+
+def muon(w, dw, state, lr, decay=0.0, beta=0.95):
+    """Muon (Jordan 2024), in place: momentum made orthogonal, so that no direction is left out."""
+    m = state.setdefault("m", np.zeros_like(w))
+    m += (1 - beta) * (dw - m)
+    update = newton_schulz(beta * m + (1 - beta) * dw)              # Nesterov: one look ahead
+    w *= 1 - lr * decay
+    w -= lr * math.sqrt(max(1, w.shape[1] / w.shape[0])) * update
+
+
+def linear_decay(step, steps, warmup=20):
+    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down to 0."""
+    return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
+
+
+def cross_entropy(logits, targets):
+    """Mean of -ln softmax(logits)[target] over N rows; logits (N, V), targets (N,) integers."""
+    n = np.arange(len(targets))
+    z = logits.data - logits.data.max(1, keepdims=True)
+    p = np.exp(z)
+    total = p.sum(1, keepdims=True)
+    p /= total
+
+    def vjp(g):
+        dz = p.copy()                                               # dz = p - onehot(target)
+        dz[n, targets] -= 1
+        return (dz * (g / len(n)),)
+    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+
+
+def embedding(W, ids):
+    """Rows ids (N,) of W (V, C): the product of a one-hot matrix (N, V) with W."""
+    def vjp(g):
+        onehot = ids[:, None] == np.arange(len(W.data))
+        return (onehot.T.astype(g.dtype) @ g,)
+    return Tensor(W.data[ids], (W,), vjp)
+
+
+def rotations(start, T, D, base=1000.0):
+    """exp(i t w_j) for positions t from start on and w_j = base^(-2j/D); (T, 1, D/2)."""
+    t = np.arange(start, start + T)[:, None, None]
+    return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
+
+
+def rotary(x, turn):
+    """Read x (B, T, H, D) as pairs, complex numbers, and turn each by its angle (Su 2021)."""
+    def rotate(x, turn):
+        pairs = x.view(np.result_type(x, np.complex64))
+        return (pairs * turn.astype(pairs.dtype)).view(x.dtype)
+    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
+
+
+def attention(q, k, v, causal=True):
+    """Look up by content: softmax(q k^T / sqrt(D)) v, every head on its own (Vaswani 2017).
+
+    q (B, Tq, H, D); k, v (B, Tk, H, D). The queries stand at the last Tq of the Tk positions.
+    """
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
+    Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
+    E = (Q * scale) @ K.swapaxes(2, 3)                              # (B, H, Tq, Tk)
+    if causal:
+        E += np.triu(np.full((Tq, Tk), -np.inf, E.dtype), 1 + Tk - Tq)
+    longest = [math.sqrt((x * x).sum(3).max()) for x in (Q, K)]
+    if longest[0] * longest[1] * scale > 80:        # |score| <= |q||k|/sqrt(D): exp cannot overflow
+        E -= E.max(3, keepdims=True)
+    np.exp(E, out=E)
+    total = E.sum(3, keepdims=True)                 # A = E / total is never formed: total divides
+    Y = E @ V / total                               # the smaller Y and dY instead
+
+    def vjp(g):
+        G = g.swapaxes(1, 2) / total
+        dS = G @ V.swapaxes(2, 3)
+        dS -= (G * Y).sum(3, keepdims=True)
+        dS *= E                                     # dS = A * (dA - row sums of A * dA)
+        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q * scale, E.swapaxes(2, 3) @ G
+        return tuple(grad.swapaxes(1, 2) for grad in grads)
+    return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
+
+
+def rms_norm(x, eps=1e-6):
+    """x over its root mean square along the last axis (Zhang 2019)."""
+    r = 1 / np.sqrt((x.data * x.data).mean(-1, keepdims=True) + eps)
+    y = x.data * r
+    return Tensor(y, (x,), lambda g: (r * (g - y * (g * y).mean(-1, keepdims=True)),))
+
+
+def squared_relu(x):
+    """max(x, 0)^2 (So 2021)."""
+    r = np.maximum(x.data, 0)
+    return Tensor(r * r, (x,), lambda g: (2 * r * g,))
+
+
+# ---- new here: the model ------------------------------------------------------------------------
+
+def initial_weights(rng, V, C, layers):
+    """All weights by name. Those that write to the stream are zero: at first blocks add nothing."""
+    def matrix(n_in, n_out):
+        return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
+
+    def zeros(n_in, n_out):
+        return np.zeros((n_in, n_out), np.float32)
+
+    weights = {"embed": rng.standard_normal((V, C), np.float32)}
+    for i in range(layers):
+        weights |= {f"{i}.query": matrix(C, C), f"{i}.key": matrix(C, C),
+                    f"{i}.value": matrix(C, C), f"{i}.out": zeros(C, C),
+                    f"{i}.up": matrix(C, 4 * C), f"{i}.down": zeros(4 * C, C)}
+    return weights | {"head": zeros(C, V)}
+
+
+def gpt(weights, ids, heads, cache=None):
+    """Logits (N, V) of the character after each of ids (B, T); weights are Tensors.
+
+    cache: a dict in which each layer keeps its keys and values. With it, ids are the characters
+    that have come since the last call.
+    """
+    (B, T), C = ids.shape, weights["embed"].data.shape[1]
+    past = cache[0][0].data.shape[1] if cache else 0
+    turn = rotations(past, T, C // heads)
+    x = rms_norm(embedding(weights["embed"], ids.ravel()))          # (N, C)
+    for i in range(len(weights) // 6):
+        h = rms_norm(x)
+        q, k, v = ((h @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
+                   for name in ("query", "key", "value"))
+        q, k = rotary(rms_norm(q), turn), rotary(rms_norm(k), turn)
+        if cache is not None:
+            if past:
+                k, v = (Tensor(np.concatenate([old.data, new.data], 1))
+                        for old, new in zip(cache[i], (k, v)))
+            cache[i] = k, v
+        x = x + attention(q, k, v).reshape(B * T, C) @ weights[f"{i}.out"]
+        x = x + squared_relu(rms_norm(x) @ weights[f"{i}.up"]) @ weights[f"{i}.down"]
+    return rms_norm(x) @ weights["head"]
+
+
+def leaves(weights):
+    return {name: Tensor(w) for name, w in weights.items()}
+
+
+def loss_of(weights, rows, heads):
+    """Mean loss over rows (B, T+1) of ids, each character predicting the next."""
+    return cross_entropy(gpt(weights, rows[:, :-1], heads), rows[:, 1:].ravel())
+
+
+def gradients(weights, rows, heads):
+    """The loss over rows, and its gradient for each weight by name; weights are arrays."""
+    weights = leaves(weights)
+    loss = loss_of(weights, rows, heads)
+    loss.backward()
+    return loss.data.item(), {name: w.grad for name, w in weights.items()}
+
+
+# ---- new here: the text -------------------------------------------------------------------------
+
+COMMIT = "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
+SHAKESPEARE = [f"https://{host}/data/tinyshakespeare/input.txt" for host in
+               (f"raw.githubusercontent.com/karpathy/char-rnn/{COMMIT}",
+                f"cdn.jsdelivr.net/gh/karpathy/char-rnn@{COMMIT}")]
+SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+def read_text(path):
+    """A name and a text: the file at path; tiny Shakespeare; or, offline, Python's own help."""
+    if path:
+        try:
+            return path, Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            refuse(True, f"{path} is not UTF-8 text")
+        except (OSError, ValueError) as problem:
+            refuse(True, f"cannot read {path}: {problem}")
+    content = fetch("tinyshakespeare.txt", SHAKESPEARE, SHA256)
+    if content:
+        return "tiny Shakespeare", content.decode()
+    from pydoc_data.topics import topics
+    print("Tiny Shakespeare is neither in data/ nor to be downloaded: learning from Python's own "
+          f"help texts.\nTo have it, save {SHAKESPEARE[0]}\nas data/tinyshakespeare.txt\n")
+    return "Python's help texts", "\n".join(topics[name] for name in sorted(topics))
+
+
+def encode(text, characters):
+    """The places of text's characters in the vocabulary; those that are not in it are left out."""
+    place = {character: i for i, character in enumerate(characters)}
+    return np.array([place[character] for character in text if character in place], np.int64)
+
+
+# ---- new here: checkpoints ----------------------------------------------------------------------
+
+TRAINING = "data steps batch block layers heads channels lr decay eval_every seed".split()
+
+
+def new_run(settings, characters):
+    """All that training changes, or needs to go on as if it had never stopped."""
+    rng = np.random.default_rng(settings["seed"])
+    weights = initial_weights(rng, len(characters), settings["channels"], settings["layers"])
+    return SimpleNamespace(settings=settings, characters=characters, rng=rng, losses=[],
+                           validation=[], weights=weights, best=weights,
+                           states={name: {} for name in weights})
+
+
+def save(run, path):
+    """Write the run to path, an .npz file without pickle."""
+    arrays = {f"weights/{name}": w for name, w in run.weights.items()}
+    arrays |= {f"best/{name}": w for name, w in run.best.items()}
+    arrays |= {f"{part}/{name}": run.states[name][part] for name in run.states
+               for part in run.states[name]}
+    record = {key: getattr(run, key) for key in "settings characters losses validation".split()}
+    record["rng"] = run.rng.bit_generator.state
+    try:
+        keep(path, lambda file: np.savez(file, record=np.array(json.dumps(record)), **arrays))
+    except OSError as problem:
+        refuse(True, f"cannot write the checkpoint {path}: {problem}")
+
+
+def load(path):
+    """The run that save() wrote to path."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            arrays = dict(arrays)
+        record = json.loads(arrays.pop("record").item())
+        run = new_run(record["settings"], record["characters"])
+        run.losses, run.validation = record["losses"], record["validation"]
+        run.rng.bit_generator.state = record["rng"]
+        shapes = {name: w.shape for name, w in run.weights.items()}
+        run.weights, run.best = ({name: arrays.pop(f"{part}/{name}").reshape(shapes[name])
+                                  for name in shapes} for part in ("weights", "best"))
+        for key, value in arrays.items():
+            part, name = key.split("/")
+            run.states[name][part] = int(value) if part == "t" else value.reshape(shapes[name])
+        return run
+    except OSError as problem:
+        refuse(True, f"cannot read the checkpoint {path}: {problem}")
+    except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
+            zlib.error):
+        refuse(True, f"{path} is not a whole checkpoint of 11_gpt.py")
+
+
+def settle(asked, defaults, run, path):
+    """Settings of a resumed run: what it was trained with, except what is now asked to differ."""
+    changed = {name: value for name, value in asked.items() if value != defaults[name].default}
+    for name in "layers", "heads", "channels":
+        refuse(changed.get(name, run.settings[name]) != run.settings[name],
+               f"{path} holds a GPT with {name}={run.settings[name]}, not {asked[name]}")
+    run.settings |= {name: changed[name] for name in TRAINING if name in changed}
+    return asked | {"out": path} | changed | run.settings
+
+
+# ---- new here: sampling and training ------------------------------------------------------------
+
+def sample(run, prompt, tokens, temperature, top_k, seed):
+    """Yield characters, each drawn from softmax(logits / temperature) among the top_k best."""
+    rng, weights = np.random.default_rng(seed), leaves(run.best)
+    block, heads = run.settings["block"], run.settings["heads"]
+    context = list(encode(prompt, run.characters)) or [0]
+    fresh, cache, seen = context[-block:], {}, 0
+    for _ in range(tokens):
+        if seen + len(fresh) > block:               # the window is full: go on from its newer half
+            fresh, cache, seen = context[-max(1, block // 2):], {}, 0
+        logits = gpt(weights, np.array([fresh]), heads, cache).data[-1].astype(float)
+        seen += len(fresh)
+        if 0 < top_k < len(logits):
+            logits[logits < np.sort(logits)[-top_k]] = -np.inf
+        p = np.exp((logits - logits.max()) / max(temperature, 1e-9))    # at 0 only the best is left
+        fresh = [int(rng.choice(len(p), p=p / p.sum()))]
+        context += fresh
+        yield run.characters[fresh[0]]
+
+
+def average(arrays, comm):
+    """Replace each array by its mean over all processes of MPI, if there are several."""
+    for array in arrays if comm else ():
+        comm.Allreduce(array.copy(), array)
+        array /= comm.size
+
+
+def mean_gradients(weights, rows, heads, pool, comm):
+    """gradients() of all rows: the mean over shards of up to 512 characters, and over machines.
+
+    One thread computes a shard while the others compute theirs: NumPy lets go of Python's lock.
+    Small shards keep their arrays near the processor. Their size does not depend on the threads.
+    """
+    B, T = len(rows), rows.shape[1] - 1
+    size = max(n for n in range(1, max(1, 512 // T) + 1) if B % n == 0)
+    shards = np.split(rows, B // size)
+    shards = list(pool.map(lambda shard: gradients(weights, shard, heads), shards))
+    loss = np.array(sum(loss for loss, _ in shards) / len(shards))
+    mean = pool.map(lambda name: sum(grads[name] for _, grads in shards) / len(shards), weights)
+    grads = dict(zip(weights, mean))
+    average([loss, *grads.values()], comm)
+    return loss.item(), grads
+
+
+def update(run, grads, share, pool):
+    """Muon for the matrices inside the blocks, Adam for the embedding and the head."""
+    lr, decay = share * run.settings["lr"], run.settings["decay"]
+
+    def step(name):
+        w, dw, state = run.weights[name], grads[name], run.states[name]
+        if name in ("embed", "head"):
+            adam(w, dw, state, lr / 6)
+        else:
+            muon(w, dw, state, lr, decay)
+    list(pool.map(step, grads))
+
+
+def validate(run, s, ids, pool):
+    """Measure the loss over all of ids, in blocks; keep the best weights; show what they write."""
+    rows = np.lib.stride_tricks.sliding_window_view(ids, s.block + 1)[::s.block]
+    size = max(1, 512 // s.block)
+    shards = [rows[i:i + size] for i in range(0, len(rows), size)]
+    total = lambda shard: len(shard) * loss_of(leaves(run.weights), shard, s.heads).data.item()
+    loss = sum(pool.map(total, shards)) / len(rows)
+    refuse(not math.isfinite(loss), f"the validation loss is {loss}: try a smaller --lr")
+    if loss <= min([loss] + [earlier for _, earlier in run.validation]):
+        run.best = {name: w.copy() for name, w in run.weights.items()}
+    run.validation.append([len(run.losses), loss])
+    line = "".join(sample(run, "\n", 60, 0.8, 0, s.seed)).replace("\n", " / ")
+    print(f"  validation {loss:.4f}   {line}", flush=True)
+
+
+def train(run, s, ids, validation_ids, pool, comm):
+    """Train up to step s.steps, or to a pause at s.stop; returns the seconds spent in steps."""
+    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
+    done, last = len(run.losses), min(s.steps, s.stop or s.steps)
+    progress, seconds, halt, caught = Progress(done, last, "char/s"), 0.0, np.zeros(1), []
+    default = signal.signal(signal.SIGINT, lambda *_: caught.append(True))  # never within a step
+    try:
+        for step in range(done + 1, last + 1):
+            began = time.perf_counter()
+            at = run.rng.integers(len(ids) - s.block, size=(ranks, s.batch, 1))[rank]
+            rows = ids[at + np.arange(s.block + 1)]
+            loss, grads = mean_gradients(run.weights, rows, s.heads, pool, comm)
+            refuse(not math.isfinite(loss),
+                   f"the loss is {loss} at step {step}: try a smaller --lr")
+            update(run, grads, linear_decay(step, s.steps), pool)
+            run.losses.append(loss)
+            seconds += time.perf_counter() - began
+
+            halt += len(caught)
+            average([halt], comm)                   # if one process was interrupted, all stop
+            measure, pause = step % s.eval_every == 0 or step == s.steps, step == last or halt.any()
+            progress(step, loss, rows.size * ranks, measure or pause)
+            if measure:
+                validate(run, s, validation_ids, pool)
+                progress.restart()
+            if s.out and (measure or pause):
+                save(run, s.out)
+            if halt.any():
+                print(f"interrupted after step {step}, kept in {s.out}", file=sys.stderr)
+                raise SystemExit(130)
+    finally:
+        signal.signal(signal.SIGINT, default)
+    return seconds
+
+
+# ---- new here: the experiment -------------------------------------------------------------------
+
+def check(s):
+    """Refuse settings that make no sense, each with its own sentence."""
+    for name in "batch block layers heads channels eval_every".split():
+        refuse(not 0 < getattr(s, name) < 2 ** 31, f"--{name} must be a positive number")
+    for name in "steps stop tokens top_k seed threads".split():
+        refuse(not 0 <= getattr(s, name) < 2 ** 31, f"--{name} must be 0 or a positive number")
+    for name in "temperature", "decay":
+        refuse(not 0 <= getattr(s, name) < math.inf, f"--{name} must be 0 or a positive number")
+    refuse(not 0 < s.lr < math.inf, "--lr must be a positive number")
+    refuse(s.channels % s.heads, f"{s.channels} channels do not divide into {s.heads} heads")
+    refuse(s.channels // s.heads % 2, f"{s.channels} channels in {s.heads} heads leave an odd "
+           "number in each, but rotary positions turn pairs")
+    if s.out and s.steps:
+        refuse(os.path.isdir(s.out), f"cannot write the checkpoint {s.out}: it is a directory")
+        try:
+            with open(f"{s.out}.part", "wb"):
+                pass
+            os.remove(f"{s.out}.part")
+        except (OSError, ValueError) as problem:
+            refuse(True, f"cannot write the checkpoint {s.out}: {problem}")
+
+
+def world():
+    """The communicator of all processes that mpiexec has started; None without mpiexec."""
+    if not {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
+        return None
+    try:
+        from mpi4py import MPI
+        return MPI.COMM_WORLD
+    except (ImportError, RuntimeError) as problem:
+        refuse(True, f"started under MPI, but mpi4py does not work: {problem}")
+
+
+def prepare(s, run, pool):
+    """Read the text, start a run unless one is resumed, and say what is going to happen."""
+    name, text = read_text(s.data)
+    characters, needed = "".join(sorted(set(text))), 10 * (s.block + 1)
+    refuse(len(text) < needed, f"{name} has {len(text)} characters, but --block={s.block} "
+           f"needs {needed}, because a tenth is kept for validation")
+    refuse(run and run.characters != characters,
+           f"{name} has other characters than the text of the checkpoint")
+    run = run or new_run({key: getattr(s, key) for key in TRAINING}, characters)
+    ids, cut = encode(text, characters), int(0.9 * len(text))
+    size, todo = sum(w.size for w in run.weights.values()), s.steps - len(run.losses)
+    print(f"Text: {name}, {len(ids):,} characters, {len(characters)} different; "
+          "its last tenth is for validation.\n"
+          f"GPT: {s.layers} layers, {s.heads} heads, {s.channels} channels, {size:,} parameters.\n"
+          f"A uniform guess costs ln {len(characters)} = {math.log(len(characters)):.4f}.")
+    if todo > 0:
+        start = time.perf_counter()
+        rows = np.tile(ids[:s.block + 1], (s.batch, 1))
+        mean_gradients(run.weights, rows, s.heads, pool, None)
+        minutes = (time.perf_counter() - start) * todo / 60
+        print(f"Training: {todo} steps of {s.batch} x {s.block} characters, "
+              f"about {minutes:.1f} minutes here.\n", flush=True)
+    return run, ids[:cut], ids[cut:]
+
+
+def show(run):
+    """Draw the training loss, averaged over some 70 stretches, and the validation losses."""
+    stretches = np.array_split(run.losses, min(72, len(run.losses)))
+    steps = np.cumsum([len(stretch) for stretch in stretches])
+    curves = {".": (steps, [stretch.mean() for stretch in stretches])}
+    if run.validation:
+        curves["o"] = np.array(run.validation).T
+    print("\nLoss by step: . in training, o on the whole validation text")
+    plot(curves)
+
+
+def write(run, s):
+    """Print the prompt and what the GPT makes of it, as it comes; returns the text."""
+    text = "".join(character for character in s.prompt if character in run.characters)
+    if text != s.prompt:
+        print(f"note: {len(s.prompt) - len(text)} characters of the prompt are not in the "
+              "vocabulary")
+    print(text, end="")
+    for character in sample(run, text or "\n", s.tokens, s.temperature, s.top_k, s.seed):
+        print(character, end="", flush=True)
+        text += character
+    print()
+    return text
+
+
+def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0.8, top_k=0,
+         steps=1200, stop=0, batch=32, block=128, layers=4, heads=4, channels=128, lr=0.03,
+         decay=0.3, eval_every=200, seed=0, threads=0):
+    """Train a GPT on a text, keep it in a file, and write on in the manner of the text.
+
+    data: a UTF-8 text to learn from; empty for tiny Shakespeare, from data/ or downloaded
+    out: the checkpoint to write; empty for none
+    resume: a checkpoint to go on from, with the settings that it was trained with
+    prompt: text to go on from
+    tokens: characters to write
+    temperature: below 1 the likely characters become likelier; 0 takes the likeliest each time
+    top_k: draw among so many of the likeliest characters; 0 for all
+    steps: updates in all, over which the learning rate falls to 0; with --resume, 0 only writes
+    stop: pause after this step, to be resumed; 0 for no pause
+    batch: rows of text in an update (under MPI, in each process)
+    block: characters in a row, the longest memory
+    layers: transformer blocks
+    heads: attention heads in a block
+    channels: width of the stream
+    lr: highest learning rate of Muon; Adam's is a sixth of it
+    decay: weight decay of the matrices in the blocks, times lr
+    eval_every: steps from one validation, which also saves, to the next
+    seed: of weights, batches and samples
+    threads: how many; 0 for one on each core
+
+    Returns a dict with val_loss, best_val_loss, train_loss (nats a character), steps, seconds
+    (of this call's training, validation included), tokens_per_second (of the steps), parameters,
+    sample. On the command line, what cannot be done ends in one sentence and exit code 1.
+    """
+    s, run = dict(locals()), None
+    if resume:
+        run = load(resume)
+        s = settle(s, inspect.signature(main).parameters, run, resume)
+    s = SimpleNamespace(**s)
+    check(s)
+    comm = world()
+    ranks = comm.size if comm else 1
+    if comm and comm.rank:                          # one process speaks and writes for all
+        s.out, sys.stdout = "", open(os.devnull, "w", encoding="utf-8")
+    pool = ThreadPoolExecutor(s.threads or max(1, (os.cpu_count() or 1) // ranks),
+                              initializer=np.seterr, initargs=("ignore",))
+    done, seconds, speed = len(run.losses) if run else 0, 0.0, 0.0
+    if not run or done < s.steps:
+        run, ids, validation_ids = prepare(s, run, pool)
+    if done < s.steps:
+        start = time.perf_counter()
+        stepping = train(run, s, ids, validation_ids, pool, comm)
+        seconds, step = time.perf_counter() - start, len(run.losses)
+        speed = (step - done) * ranks * s.batch * s.block / stepping
+        show(run)
+        print(f"val loss {run.validation[-1][1] if run.validation else math.nan:.4f} "
+              f"after {step} steps, {seconds:.1f} s, {speed:.0f} tok/s\n")
+    text = write(run, s)
+    losses = [loss for _, loss in run.validation] or [math.nan]
+    return {"val_loss": losses[-1], "best_val_loss": min(losses), "steps": len(run.losses),
+            "train_loss": (run.losses or [math.nan])[-1], "seconds": seconds,
+            "tokens_per_second": speed, "sample": text,
+            "parameters": sum(w.size for w in run.weights.values())}
+
+
+if __name__ == "__main__":
+    command_line(main)

@@ -1,0 +1,508 @@
+"""Tests of the whole course: every script runs alone, every gradient is right, every law holds.
+
+    python -m pytest -q test_all.py
+
+Nothing here needs the network. Tests that need the real data skip where data/ does not hold it.
+"""
+import ast, gzip, hashlib, importlib.util, math, os, shutil, signal, subprocess, sys, time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = sorted(HERE.glob("[01][0-9]_*.py"))
+EACH_SCRIPT = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+SHAKESPEARE = HERE / "data" / "tinyshakespeare.txt"
+RNG = np.random.default_rng(0)
+
+# A proxy that is a closed port of this machine: no test can reach the network, none waits for it.
+OFFLINE = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")} | {"no_proxy": ""}
+
+TEXT = "To be, or not to be, that is the question:\n" * 20
+TINY = dict(steps=6, eval_every=3, batch=4, block=8, layers=2, heads=2, channels=16, tokens=20)
+TINY_FLAGS = [f"--{name}={value}" for name, value in TINY.items()]
+
+
+def load(name):
+    """The script as a module; importing it must run nothing."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+gpt = load("11_gpt")
+
+
+def run(script, *arguments, folder, environment=()):
+    """Run a copy of the script in a folder, as a user would, with every warning an error."""
+    shutil.copy(HERE / script, folder)
+    return subprocess.run([sys.executable, "-W", "error", script, *arguments], cwd=folder,
+                          env=os.environ | OFFLINE | dict(environment), capture_output=True,
+                          encoding="utf-8", errors="replace", timeout=80)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a short text, made the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
+    return tmp_path
+
+
+def train(**changes):
+    """11's main at tiny size."""
+    return gpt.main(**{"data": "text.txt"} | TINY | changes)
+
+
+# ---- laws ---------------------------------------------------------------------------------------
+
+def definitions(path):
+    """(name, syntax tree) of every top-level function and every method, docstrings aside."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        methods = node.body if isinstance(node, ast.ClassDef) else []
+        for member in [node, *methods]:
+            if isinstance(member, ast.FunctionDef) and member.name != "main":
+                for inner in ast.walk(member):
+                    if isinstance(inner, ast.FunctionDef) and ast.get_docstring(inner) is not None:
+                        inner.body = inner.body[1:]
+                name = member.name if member is node else f"{node.name}.{member.name}"
+                yield name, ast.dump(member)
+
+
+def test_the_same_name_is_the_same_code_in_all_files():
+    seen = {}
+    for path in SCRIPTS:
+        for name, tree in definitions(path):
+            assert seen.setdefault(name, tree) == tree, f"{name} in {path.name} is another"
+
+
+@EACH_SCRIPT
+def test_imports_nothing_but_numpy_and_the_standard_library(path):
+    allowed = set(sys.stdlib_module_names) - {"pickle"} | {"numpy"}
+    if path.stem == "11_gpt":
+        allowed.add("mpi4py")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= allowed
+        if isinstance(node, ast.ImportFrom):
+            assert node.module.split(".")[0] in allowed
+
+
+@EACH_SCRIPT
+def test_has_the_common_shape(path):
+    text = path.read_text(encoding="utf-8")
+    title = ast.get_docstring(ast.parse(text)).splitlines()[0]
+    assert title.startswith(path.stem[:2] + "  ")
+    assert text.endswith('\n\n\nif __name__ == "__main__":\n    command_line(main)\n')
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.isascii()                               # so is all that it can print
+
+
+# ---- gradients ----------------------------------------------------------------------------------
+
+def numeric_gradient(value, x, eps=1e-5):
+    """Central differences of the number value() for every entry of the array x, moved in place."""
+    gradient = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        kept = x[i]
+        x[i] = kept + eps
+        up = value()
+        x[i] = kept - eps
+        gradient[i] = (up - value()) / (2 * eps)
+        x[i] = kept
+    return gradient
+
+
+def relative_error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape)
+
+
+TURN = gpt.rotations(2, 3, 4)
+OPERATIONS = {
+    "add": (lambda a, b: a + b, normal(3, 4), normal(3, 4)),
+    "add, broadcast": (lambda a, b: a + b, normal(3, 4), normal(1, 4)),
+    "add, broadcast to more axes": (lambda a, b: a + b, normal(4), normal(2, 3, 4)),
+    "matmul": (lambda a, b: a @ b, normal(3, 4), normal(4, 5)),
+    "matmul, stacked and broadcast": (lambda a, b: a @ b, normal(2, 3, 4), normal(4, 5)),
+    "reshape": (lambda a: a.reshape(6, 2), normal(3, 4)),
+    "a node used twice": (lambda a: a + a @ a, normal(3, 3)),
+    "cross_entropy": (lambda z: gpt.cross_entropy(z, np.array([0, 2, 2, 4])), normal(4, 5)),
+    "embedding, ids repeat": (lambda W: gpt.embedding(W, np.array([1, 3, 1, 1])), normal(5, 3)),
+    "rotary": (lambda x: gpt.rotary(x, TURN), normal(2, 3, 2, 4)),
+    "attention": (gpt.attention, *normal(3, 2, 5, 2, 4)),
+    "attention, not causal": (lambda *qkv: gpt.attention(*qkv, causal=False), *normal(3, 2, 3, 1, 4)),
+    "attention, fewer queries": (gpt.attention, normal(2, 2, 2, 4), *normal(2, 2, 5, 2, 4)),
+    "attention, large scores": (gpt.attention, *(normal(3, 1, 3, 1, 2) * 11)),
+    "rms_norm": (gpt.rms_norm, normal(3, 4)),
+    "rms_norm by head": (gpt.rms_norm, normal(2, 3, 2, 4)),
+    "squared_relu": (gpt.squared_relu, normal(4, 5)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_gradient_of(name):
+    """In float64, weighed with a random cotangent, so that no error can cancel in a plain sum."""
+    function, *arrays = OPERATIONS[name]
+    inputs = [gpt.Tensor(array) for array in arrays]
+    out = function(*inputs)
+    cotangent = normal(*out.data.shape)
+    gpt.Tensor((out.data * cotangent).sum(), (out,), lambda g: (g * cotangent,)).backward()
+    value = lambda: float((function(*map(gpt.Tensor, arrays)).data * cotangent).sum())
+    for x, array in zip(inputs, arrays):
+        assert x.grad.shape == array.shape
+        assert relative_error(x.grad, numeric_gradient(value, array)) < 1e-6
+
+
+def random_weights(V, C, dtype):
+    """Weights of two layers at O(1): the zeros of a real start would hide mistakes."""
+    return {name: RNG.standard_normal(w.shape).astype(dtype) * 0.7
+            for name, w in gpt.initial_weights(RNG, V, C, layers=2).items()}
+
+
+def test_gradient_of_the_whole_gpt():
+    weights, rows = random_weights(5, 8, np.float64), RNG.integers(5, size=(2, 6))
+    _, found = gpt.gradients(weights, rows, heads=2)
+    value = lambda: gpt.loss_of(gpt.leaves(weights), rows, heads=2).data.item()
+    for name, w in weights.items():
+        assert relative_error(found[name], numeric_gradient(value, w)) < 1e-6, name
+
+
+def test_gradients_flow_in_topological_order():
+    times = lambda x, y: gpt.Tensor(x.data * y.data, (x, y), lambda g: (g * y.data, g * x.data))
+    a, b = gpt.Tensor(2.0), gpt.Tensor(3.0)
+    c, d = a + b, times(a, b)
+    (c + d + times(c, d)).backward()
+    assert (a.grad, b.grad) == (25, 19)                 # the naive recursion finds 29 and 22
+
+
+def test_a_long_chain_needs_no_recursion():
+    x = y = gpt.Tensor(np.ones(2))
+    for _ in range(50_000):
+        y = y + 1
+    y.backward()
+    assert x.grad.tolist() == [1, 1]
+
+
+def test_a_released_graph_is_refused():
+    x = gpt.Tensor(np.ones(2))
+    y = x + x
+    y.backward()
+    with pytest.raises(RuntimeError, match="released"):
+        (y + 1).backward()
+    assert x.grad.tolist() == [2, 2]
+
+
+def test_memory_stays_flat():
+    weights, rows, peaks = random_weights(5, 16, np.float32), RNG.integers(5, size=(4, 17)), []
+    gpt.gradients(weights, rows, 2)
+    tracemalloc.start()
+    for steps in 5, 50:
+        tracemalloc.reset_peak()
+        for _ in range(steps):
+            gpt.gradients(weights, rows, 2)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+# ---- the parts of the GPT -----------------------------------------------------------------------
+
+def test_attention_by_hand():
+    """Two positions, one head of two channels; the scores 0 and ln 3 make the weights 1/4, 3/4."""
+    q = [[1.0, 0.0], [0.0, math.sqrt(2) * math.log(3)]]
+    k = [[1.0, 0.0], [0.0, 1.0]]
+    v = [[4.0, 0.0], [0.0, 8.0]]
+    y = gpt.attention(*(gpt.Tensor(np.array(x).reshape(1, 2, 1, 2)) for x in (q, k, v)))
+    assert np.allclose(y.data.reshape(2, 2), [[4, 0], [1, 6]])
+
+
+def test_attention_weights_sum_to_one_and_survive_any_score():
+    q, k = (gpt.Tensor(x) for x in normal(2, 2, 6, 2, 4))
+    assert np.allclose(gpt.attention(q, k, gpt.Tensor(np.ones((2, 6, 2, 4)))).data, 1)
+    huge = (gpt.Tensor(x.astype(np.float32)) for x in normal(3, 2, 6, 2, 4) * 1e4)
+    assert np.isfinite(gpt.attention(*huge).data).all()
+
+
+@pytest.mark.parametrize("shift", [0, 1e4, -1e4])
+def test_cross_entropy_by_hand(shift):
+    logits = np.log([[1.0, 3.0], [1.0, 1.0]]) + [[shift], [-shift]]
+    loss = gpt.cross_entropy(gpt.Tensor(logits), np.array([1, 0])).data
+    assert np.isclose(loss, -(math.log(3 / 4) + math.log(1 / 2)) / 2)
+
+
+def test_rotary_scores_know_distances_only():
+    q, k = normal(2, 1, 1, 1, 8)
+    turned = lambda x, t: gpt.rotary(gpt.Tensor(x), gpt.rotations(t, 1, 8)).data
+    score = lambda at, to: (turned(q, at) * turned(k, to)).sum()
+    assert np.isclose(score(3, 1), score(103, 101), rtol=1e-9)
+    assert not np.isclose(score(3, 1), score(3, 2))
+
+
+def test_changing_a_character_changes_nothing_before_it():
+    weights, ids = gpt.leaves(random_weights(7, 16, np.float32)), RNG.integers(7, size=(1, 9))
+    before = gpt.gpt(weights, ids, 2).data
+    for t in range(9):
+        changed = ids.copy()
+        changed[0, t] = (ids[0, t] + 1) % 7
+        same = (gpt.gpt(weights, changed, 2).data == before).all(1)
+        assert same[:t].all() and not same[t:].any()    # to the last bit
+
+
+def test_the_cache_changes_nothing():
+    weights, ids = gpt.leaves(random_weights(7, 16, np.float32)), RNG.integers(7, size=(1, 9))
+    cache, whole = {}, gpt.gpt(weights, ids, 2).data
+    parts = [gpt.gpt(weights, part, 2, cache).data for part in np.split(ids, [4, 5], 1)]
+    assert relative_error(np.concatenate(parts), whole) < 1e-5
+
+
+def test_adam_by_hand():
+    w, state = np.array([1.0, 1.0]), {}
+    gpt.adam(w, np.array([4.0, -0.5]), state, lr=0.1)   # first: lr times the gradient's sign
+    assert np.allclose(w, [0.9, 1.1])
+    gpt.adam(w, np.array([4.0, 0.0]), state, lr=0.1)
+    m, v = 0.9 * 0.1 * -0.5, 0.99 * 0.01 * 0.25
+    assert np.isclose(w[1], 1.1 - 0.1 * m / (1 - 0.9 ** 2) / math.sqrt(v / (1 - 0.99 ** 2)))
+
+
+@pytest.mark.parametrize("shape, stretch", [((8, 20), math.sqrt(20 / 8)), ((20, 8), 1)])
+def test_muon_makes_every_direction_equally_long(shape, stretch):
+    w, dw = normal(*shape), normal(*shape)
+    before = w.copy()
+    gpt.muon(w, dw, {}, lr=0.5, decay=0.2)
+    moved = np.linalg.svd((before * 0.9 - w) / 0.5 / stretch)[1]
+    assert 0.6 < moved.min() and moved.max() < 1.3
+
+
+def test_schedule_rises_and_falls():
+    shares = [gpt.linear_decay(step, 100) for step in range(1, 101)]
+    assert shares[0] == 1 / 20 and shares[19] == max(shares) == 1 and shares[-1] == 1 / 81
+    assert gpt.linear_decay(10, 10) == 1 / 2            # a run shorter than the warm-up
+
+
+# ---- 11: training, checkpoints, sampling --------------------------------------------------------
+
+def test_training_stays_float32_and_learns(folder):
+    train(steps=40, out="a.npz")
+    kept, ids = gpt.load("a.npz"), RNG.integers(3, size=(2, 9))
+    arrays = [gpt.gpt(gpt.leaves(kept.weights), ids, 2).data, *kept.weights.values(),
+              *kept.best.values(), *gpt.gradients(kept.weights, ids, 2)[1].values(),
+              *(state[part] for state in kept.states.values() for part in state if part != "t")]
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+    assert kept.losses[-1] < kept.losses[0] - 0.5
+
+
+def test_same_seed_same_run_whatever_the_threads(folder):
+    one, three = train(threads=1)["sample"], train(threads=3)["sample"]
+    assert one == three != train(threads=1, seed=1)["sample"]
+
+
+def same_run(a, b):
+    """Whether two checkpoints agree to the last bit."""
+    with np.load(a) as a, np.load(b) as b:
+        return a.files == b.files and all(np.array_equal(a[key], b[key]) for key in a.files)
+
+
+def test_resuming_equals_never_having_stopped(folder):
+    whole = train(steps=20, eval_every=7, out="whole.npz")
+    train(steps=20, eval_every=7, stop=10, out="parts.npz")
+    assert len(gpt.load("parts.npz").losses) == 10
+    parts = gpt.main(resume="parts.npz", tokens=20)     # with the settings that it was trained with
+    assert parts["steps"] == 20 and parts["sample"] == whole["sample"]
+    assert same_run("whole.npz", "parts.npz")
+
+
+def test_sampling_from_a_checkpoint(folder, capsys):
+    train(out="a.npz")
+    before = Path("a.npz").read_bytes()
+    Path("text.txt").unlink()                           # it is not needed any more
+    sample = lambda **how: gpt.main(resume="a.npz", steps=0, tokens=30, **how)["sample"]
+    assert sample(prompt="To be").startswith("To be") and len(sample(prompt="To be")) == 35
+    assert sample(temperature=0.0) == sample(top_k=1) != sample(temperature=2.0)
+    assert len(sample(prompt="\u00e9\u6f22\U0001f600")) == 30
+    assert "3 characters of the prompt are not in the vocabulary" in capsys.readouterr().out
+    assert Path("a.npz").read_bytes() == before
+
+
+def test_the_best_weights_are_kept(folder):
+    train(steps=40, eval_every=10, lr=1.0, out="a.npz")
+    kept = gpt.load("a.npz")
+    losses = [loss for _, loss in kept.validation]
+    same = all(np.array_equal(kept.best[name], kept.weights[name]) for name in kept.weights)
+    assert same == (losses[-1] == min(losses))
+
+
+def test_divergence_is_named_and_the_last_good_checkpoint_stays(folder):
+    train(out="a.npz")
+    before = Path("a.npz").read_bytes()
+    with pytest.raises(SystemExit, match="loss is nan at step .*smaller --lr"):
+        train(resume="a.npz", steps=30, lr=1e30)
+    assert Path("a.npz").read_bytes() == before
+
+
+def endless_training(folder, *flags):
+    shutil.copy(HERE / "11_gpt.py", folder)
+    command = [sys.executable, "-u", "11_gpt.py", "--data=text.txt", *TINY_FLAGS, *flags]
+    return subprocess.Popen([*command, "--steps=100000"], cwd=folder, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("delay", [0, 0.03, 0.1])
+def test_a_killed_run_leaves_a_whole_checkpoint(folder, delay):
+    with endless_training(folder, "--eval_every=1") as process:
+        while not Path("gpt.npz").exists():
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+    assert gpt.main(resume="gpt.npz", steps=0, tokens=5)["steps"] > 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot interrupt one process alone")
+def test_ctrl_c_keeps_the_run_after_a_whole_step(folder):
+    with endless_training(folder) as process:
+        while process.stdout.readline().split()[:1] != ["1"]:
+            pass
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and errors.count("\n") == 1
+    assert errors == f"interrupted after step {len(gpt.load('gpt.npz').losses)}, kept in gpt.npz\n"
+
+
+@pytest.mark.skipif(not SHAKESPEARE.exists(), reason="data/tinyshakespeare.txt is not there")
+def test_shakespeare(folder):
+    Path("data").mkdir()
+    shutil.copy(SHAKESPEARE, "data")
+    result = gpt.main(**TINY | dict(steps=100, eval_every=100, batch=8, block=64, channels=32))
+    assert result["val_loss"] < 2.6     # a uniform guess costs 4.17, character frequencies 3.35
+
+
+@pytest.mark.skipif(not shutil.which("mpiexec") or not importlib.util.find_spec("mpi4py"),
+                    reason="there is no MPI here")
+def test_two_processes_equal_one_with_twice_the_batch(folder):
+    shutil.copy(HERE / "11_gpt.py", folder)
+    alone = [sys.executable, "11_gpt.py", "--data=text.txt", *TINY_FLAGS, "--steps=20"]
+    for command in ([*alone, "--batch=8", "--out=one.npz"],
+                    ["mpiexec", "-n", "2", *alone, "--batch=4", "--out=two.npz"]):
+        subprocess.run(command, check=True, capture_output=True, timeout=80)
+    one, two = gpt.load("one.npz").losses, gpt.load("two.npz").losses
+    assert len(one) == 20 and np.abs(np.subtract(one, two)).max() < 1e-4
+
+
+# ---- trouble ------------------------------------------------------------------------------------
+
+BAD = {
+    "--stpes=5": (2, "unrecognized arguments"), "--steps=many": (2, "invalid int value"),
+    "--batch=0": (1, "--batch must be a positive number"), "--layers=-1": (1, "--layers must be"),
+    "--channels=10000000000": (1, "--channels must be"), "--steps=-1": (1, "--steps must be 0 or"),
+    "--lr=nan": (1, "--lr must be a positive number"), "--lr=0": (1, "--lr must be"),
+    "--decay=-1": (1, "--decay must be"), "--temperature=inf": (1, "--temperature must be"),
+    "--heads=3": (1, "16 channels do not divide into 3 heads"), "--heads=16": (1, "odd number"),
+    "--block=900": (1, "text.txt has 880 characters, but --block=900 needs 9010"),
+    "--channels=2000000": (1, "not enough memory"), "--data=absent": (1, "cannot read absent"),
+    "--data=.": (1, "cannot read ."), "--data=empty": (1, "empty has 0 characters"),
+    "--data=binary": (1, "binary is not UTF-8"),
+    "--resume=absent": (1, "cannot read the checkpoint absent"),
+    "--resume=.": (1, "cannot read the checkpoint"),
+    "--resume=empty": (1, "not a whole checkpoint"),
+    "--resume=binary": (1, "not a whole checkpoint"), "--resume=cut": (1, "not a whole checkpoint"),
+    "--resume=other.npz": (1, "not a whole checkpoint"),
+    "--resume=wide.npz": (1, "holds a GPT with channels=32, not 16"),
+    "--resume=abc.npz --steps=9": (1, "other characters"),
+    "--out=.": (1, "it is a directory"), "--out=absent/gpt.npz": (1, "cannot write the checkpoint"),
+}
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    """A folder with a text of 880 characters, and with all that can be wrong with a file."""
+    folder = tmp_path_factory.mktemp("troubled")
+    (folder / "text.txt").write_text(TEXT + "1234567890 & so on.\n", encoding="utf-8")
+    (folder / "abc.txt").write_text("abc" * 300, encoding="utf-8")
+    (folder / "empty").write_bytes(b"")
+    (folder / "binary").write_bytes(bytes(range(256)))
+    for flags in (["--data=text.txt", "--channels=32", "--out=wide.npz"],
+                  ["--data=abc.txt", "--out=abc.npz"]):
+        run("11_gpt.py", *TINY_FLAGS, *flags, folder=folder)
+    (folder / "cut").write_bytes((folder / "wide.npz").read_bytes()[:-500])
+    np.savez(folder / "other.npz", W=np.ones(3))
+    return folder
+
+
+@pytest.mark.parametrize("flags", BAD)
+def test_what_cannot_be_done_ends_in_one_sentence(flags, troubled):
+    status, sentence = BAD[flags]
+    contents = lambda: {path: path.read_bytes() for path in troubled.iterdir()}
+    before = contents()
+    result = run("11_gpt.py", "--data=text.txt", *TINY_FLAGS, *flags.split(), folder=troubled)
+    assert result.returncode == status and sentence in result.stderr
+    assert status == 2 or result.stderr.count("\n") == 1
+    assert contents() == before
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused_before_training(folder):
+    shutil.copy(HERE / "11_gpt.py", folder)
+    folder.chmod(0o500)
+    with pytest.raises(SystemExit, match="cannot write the checkpoint"):
+        train()
+    folder.chmod(0o700)
+
+
+def test_fetch_uses_only_the_right_bytes_and_tries_the_next_host(folder):
+    right, digest = gzip.compress(b"right bytes"), hashlib.sha256(b"right bytes").hexdigest()
+    for name, content in (("right", right), ("cut", right[:-5]), ("page", b"<html>502</html>")):
+        Path(name).write_bytes(content)
+    bad = [Path(name).absolute().as_uri() for name in ("absent", "cut", "page")]
+    good = Path("right").absolute().as_uri()
+    assert gpt.fetch("x.gz", bad, digest) is None and not Path("data").exists()
+    assert gpt.fetch("x.gz", [*bad, good], digest) == b"right bytes"
+    assert os.listdir("data") == ["x.gz"]
+    assert gpt.fetch("x.gz", [], digest) == b"right bytes"      # from data/
+    Path("data/x.gz").write_bytes(right[:-5])
+    assert gpt.fetch("x.gz", bad, digest) is None
+    assert gpt.fetch("x.gz", [*bad, good], digest) == b"right bytes"
+    assert Path("data/x.gz").read_bytes() == right                  # mended
+
+
+# ---- wherever people run it ---------------------------------------------------------------------
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+def test_runs_alone_offline_on_any_console(encoding, tmp_path):
+    result = run("11_gpt.py", *TINY_FLAGS, folder=tmp_path,
+                 environment={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Python's own help texts" in result.stdout and "val loss" in result.stdout
+
+
+def test_a_text_in_other_letters_runs_on_an_ascii_console(folder):
+    russian = "\u0411\u044b\u0442\u044c \u0438\u043b\u0438 \u043d\u0435\r\n"      # to be or not
+    Path("text.txt").write_text(russian * 30, encoding="utf-8")
+    result = run("11_gpt.py", "--data=text.txt", *TINY_FLAGS, folder=folder,
+                 environment={"PYTHONIOENCODING": "ascii"})
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@EACH_SCRIPT
+def test_pasted_into_a_notebook_cell(path, folder, monkeypatch):
+    """The cell runs main with its defaults, though sys.argv belongs to the kernel."""
+    monkeypatch.setattr(sys, "argv", ["kernel.py", "-f", "/x/kernel.json"])
+    calls = []
+
+    def main(steps=3):
+        """steps: how many"""
+        calls.append(steps)
+    cell = path.read_text(encoding="utf-8").removesuffix("command_line(main)\n")
+    exec(cell + "command_line(spy)", {"__name__": "__main__", "spy": main})
+    assert calls == [3]
+
+
+def test_output_that_nobody_reads_to_its_end(folder):
+    with endless_training(folder) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
