@@ -2,7 +2,7 @@
 
 Carried from 01: refuse, command_line, plot.  05: Tensor.  06: adam, muon, linear_decay.
 07: keep, fetch, Progress, cross_entropy.  08: embedding, rotary.  09: attention.
-10: rms_norm, squared_relu.      New here: the model, the text, checkpoints, training, sampling.
+10: rms_norm, feed_forward.      New here: the model, the text, checkpoints, training, sampling.
 
 A language model gives each possible next character a probability. By the chain rule of
 probability p(text) is the product of p(character | all before it), so the loss is the mean of
@@ -272,6 +272,11 @@ def rotary(x, turn):
     return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
 
 
+def row_dot(a, b):
+    """The dot product of each row of a with the same row of b, rows being the last axis."""
+    return np.einsum("...i,...i->...", a, b)[..., None]
+
+
 def attention(q, k, v, causal=True):
     """Look up by content: softmax(q k^T / sqrt(D)) v, every head on its own (Vaswani 2017).
 
@@ -279,37 +284,47 @@ def attention(q, k, v, causal=True):
     """
     Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
     Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
-    E = (Q * scale) @ K.swapaxes(2, 3)                              # (B, H, Tq, Tk)
+    Q = Q * scale
+    E = Q @ K.swapaxes(2, 3)                                        # (B, H, Tq, Tk)
     if causal:
         E += np.triu(np.full((Tq, Tk), -np.inf, E.dtype), 1 + Tk - Tq)
-    longest = [math.sqrt((x * x).sum(3).max()) for x in (Q, K)]
-    if longest[0] * longest[1] * scale > 80:        # |score| <= |q||k|/sqrt(D): exp cannot overflow
-        E -= E.max(3, keepdims=True)
+    if row_dot(Q, Q).max() * row_dot(K, K).max() > 80 ** 2:
+        E -= E.max(3, keepdims=True)                # else |score| <= |Q||K| <= 80 cannot overflow
     np.exp(E, out=E)
     total = E.sum(3, keepdims=True)                 # A = E / total is never formed: total divides
-    Y = E @ V / total                               # the smaller Y and dY instead
+    Y = E @ V / total                               # Y and dY instead, which are smaller
 
     def vjp(g):
         G = g.swapaxes(1, 2) / total
         dS = G @ V.swapaxes(2, 3)
-        dS -= (G * Y).sum(3, keepdims=True)
+        dS -= row_dot(G, Y)
         dS *= E                                     # dS = A * (dA - row sums of A * dA)
-        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q * scale, E.swapaxes(2, 3) @ G
+        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G
         return tuple(grad.swapaxes(1, 2) for grad in grads)
     return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
 
 
 def rms_norm(x, eps=1e-6):
     """x over its root mean square along the last axis (Zhang 2019)."""
-    r = 1 / np.sqrt((x.data * x.data).mean(-1, keepdims=True) + eps)
+    C = x.data.shape[-1]
+    r = 1 / np.sqrt(row_dot(x.data, x.data) / C + eps)
     y = x.data * r
-    return Tensor(y, (x,), lambda g: (r * (g - y * (g * y).mean(-1, keepdims=True)),))
+    return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / C)),))
 
 
-def squared_relu(x):
-    """max(x, 0)^2 (So 2021)."""
-    r = np.maximum(x.data, 0)
-    return Tensor(r * r, (x,), lambda g: (2 * r * g,))
+def feed_forward(x, up, down):
+    """max(x up, 0)^2 down: two matrices with a squared ReLU between them (So 2021).
+
+    x (N, C), up (C, 4C), down (4C, C). One operation, to keep one (N, 4C) array instead of three.
+    """
+    r = x.data @ up.data
+    np.maximum(r, 0, out=r)
+
+    def vjp(g):
+        dr = (2 * g) @ down.data.T
+        dr *= r
+        return dr @ up.data.T, x.data.T @ dr, (r * r).T @ g
+    return Tensor((r * r) @ down.data, (x, up, down), vjp)
 
 
 # ---- new here: the model ------------------------------------------------------------------------
@@ -351,7 +366,7 @@ def gpt(weights, ids, heads, cache=None):
                         for old, new in zip(cache[i], (k, v)))
             cache[i] = k, v
         x = x + attention(q, k, v).reshape(B * T, C) @ weights[f"{i}.out"]
-        x = x + squared_relu(rms_norm(x) @ weights[f"{i}.up"]) @ weights[f"{i}.down"]
+        x = x + feed_forward(rms_norm(x), weights[f"{i}.up"], weights[f"{i}.down"])
     return rms_norm(x) @ weights["head"]
 
 
@@ -609,7 +624,22 @@ def world():
         refuse(True, f"started under MPI, but mpi4py does not work: {problem}")
 
 
-def prepare(s, run, pool):
+def fastest_pool(counts, work):
+    """The pool of so many threads in which work(pool) is quickest, and the seconds it takes there.
+
+    Usually one on each core; but a notebook that loaded NumPy before us has BLAS use them all.
+    """
+    seconds = {}
+    for count in counts:
+        pool = ThreadPoolExecutor(count, initializer=np.seterr, initargs=("ignore",))
+        start = time.perf_counter()
+        work(pool)
+        seconds[pool] = time.perf_counter() - start
+    pool = min(seconds, key=seconds.get)
+    return pool, seconds[pool]
+
+
+def prepare(s, run, ranks):
     """Read the text, start a run unless one is resumed, and say what is going to happen."""
     name, text = read_text(s.data)
     characters, needed = "".join(sorted(set(text))), 10 * (s.block + 1)
@@ -624,14 +654,13 @@ def prepare(s, run, pool):
           "its last tenth is for validation.\n"
           f"GPT: {s.layers} layers, {s.heads} heads, {s.channels} channels, {size:,} parameters.\n"
           f"A uniform guess costs ln {len(characters)} = {math.log(len(characters)):.4f}.")
-    if todo > 0:
-        start = time.perf_counter()
-        rows = np.tile(ids[:s.block + 1], (s.batch, 1))
-        mean_gradients(run.weights, rows, s.heads, pool, None)
-        minutes = (time.perf_counter() - start) * todo / 60
-        print(f"Training: {todo} steps of {s.batch} x {s.block} characters, "
-              f"about {minutes:.1f} minutes here.\n", flush=True)
-    return run, ids[:cut], ids[cut:]
+    rows = np.tile(ids[:s.block + 1], (s.batch, 1))
+    counts = [s.threads] if s.threads else {1, max(1, (os.cpu_count() or 1) // ranks)}
+    pool, seconds = fastest_pool(
+        counts, lambda pool: mean_gradients(run.weights, rows, s.heads, pool, None))
+    print(f"Training: {todo} steps of {ranks * s.batch} x {s.block} characters, "
+          f"about {seconds * todo / 60:.1f} minutes here.\n", flush=True)
+    return run, ids[:cut], ids[cut:], pool
 
 
 def show(run):
@@ -698,14 +727,12 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     ranks = comm.size if comm else 1
     if comm and comm.rank:                          # one process speaks and writes for all
         s.out, sys.stdout = "", open(os.devnull, "w", encoding="utf-8")
-    pool = ThreadPoolExecutor(s.threads or max(1, (os.cpu_count() or 1) // ranks),
-                              initializer=np.seterr, initargs=("ignore",))
     done, seconds, speed = len(run.losses) if run else 0, 0.0, 0.0
     if not run or done < s.steps:
-        run, ids, validation_ids = prepare(s, run, pool)
+        run, *texts_and_pool = prepare(s, run, ranks)
     if done < s.steps:
         start = time.perf_counter()
-        stepping = train(run, s, ids, validation_ids, pool, comm)
+        stepping = train(run, s, *texts_and_pool, comm)
         seconds, step = time.perf_counter() - start, len(run.losses)
         speed = (step - done) * ranks * s.batch * s.block / stepping
         show(run)

@@ -139,10 +139,11 @@ OPERATIONS = {
     "attention": (gpt.attention, *normal(3, 2, 5, 2, 4)),
     "attention, not causal": (lambda *qkv: gpt.attention(*qkv, causal=False), *normal(3, 2, 3, 1, 4)),
     "attention, fewer queries": (gpt.attention, normal(2, 2, 2, 4), *normal(2, 2, 5, 2, 4)),
-    "attention, large scores": (gpt.attention, *(normal(3, 1, 3, 1, 2) * 11)),
+    "attention, large scores": (gpt.attention, 30 + normal(1, 3, 1, 2), 30 + normal(1, 3, 1, 2) / 9,
+                                normal(1, 3, 1, 2)),
     "rms_norm": (gpt.rms_norm, normal(3, 4)),
     "rms_norm by head": (gpt.rms_norm, normal(2, 3, 2, 4)),
-    "squared_relu": (gpt.squared_relu, normal(4, 5)),
+    "feed_forward": (gpt.feed_forward, normal(3, 4), normal(4, 6), normal(6, 5)),
 }
 
 
