@@ -327,50 +327,68 @@ def feed_forward(x, up, down):
     return Tensor((r * r) @ down.data, (x, up, down), vjp)
 
 
+def token_shift(x, mix, before):
+    """y_t = x_t + mix * x_(t-1): each position sees the one before it (after So 2021, Peng 2023).
+
+    x (B, T, C), mix (C,), before (B, 1, C): an array, what stands in front of x.
+    """
+    previous = np.concatenate([before, x.data[:, :-1]], 1)
+
+    def vjp(g):
+        dx = g.copy()
+        dx[:, :-1] += g[:, 1:] * mix.data
+        return dx, (g * previous).sum((0, 1))
+    return Tensor(x.data + mix.data * previous, (x, mix), vjp)
+
+
 # ---- new here: the model ------------------------------------------------------------------------
 
 def initial_weights(rng, V, C, layers):
-    """All weights by name. Those that write to the stream are zero: at first blocks add nothing."""
+    """All weights by name. What starts at zero: each block adds nothing, each guess is uniform."""
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
 
-    def zeros(n_in, n_out):
-        return np.zeros((n_in, n_out), np.float32)
+    def zeros(*shape):
+        return np.zeros(shape, np.float32)
 
-    weights = {"embed": rng.standard_normal((V, C), np.float32)}
+    weights = {"embed": rng.standard_normal((V, C), np.float32), "head": zeros(C, V)}
     for i in range(layers):
         weights |= {f"{i}.query": matrix(C, C), f"{i}.key": matrix(C, C),
-                    f"{i}.value": matrix(C, C), f"{i}.out": zeros(C, C),
+                    f"{i}.value": matrix(C, C), f"{i}.out": zeros(C, C), f"{i}.mix": zeros(C),
                     f"{i}.up": matrix(C, 4 * C), f"{i}.down": zeros(4 * C, C)}
-    return weights | {"head": zeros(C, V)}
+    return weights
 
 
 def gpt(weights, ids, heads, cache=None):
     """Logits (N, V) of the character after each of ids (B, T); weights are Tensors.
 
-    cache: a dict in which each layer keeps its keys and values. With it, ids are the characters
-    that have come since the last call.
+    cache: a dict in which layer i keeps what later positions need of earlier ones. With it, ids
+    are the characters that have come since the last call.
     """
     (B, T), C = ids.shape, weights["embed"].data.shape[1]
-    past = cache[0][0].data.shape[1] if cache else 0
-    turn = rotations(past, T, C // heads)
+    past = cache[0][0].data.shape[1] if cache else 0                # positions in the cache
+    turn, before = rotations(past, T, C // heads), np.zeros((B, 1, C), np.float32)
     x = rms_norm(embedding(weights["embed"], ids.ravel()))          # (N, C)
-    for i in range(len(weights) // 6):
+    for i in range(len(weights) // 7):                              # 7 weights in a layer
         h = rms_norm(x)
         q, k, v = ((h @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
                    for name in ("query", "key", "value"))
         q, k = rotary(rms_norm(q), turn), rotary(rms_norm(k), turn)
-        if cache is not None:
-            if past:
-                k, v = (Tensor(np.concatenate([old.data, new.data], 1))
-                        for old, new in zip(cache[i], (k, v)))
-            cache[i] = k, v
+        if past:
+            keys, values, before = cache[i]
+            k = Tensor(np.concatenate([keys.data, k.data], 1))
+            v = Tensor(np.concatenate([values.data, v.data], 1))
         x = x + attention(q, k, v).reshape(B * T, C) @ weights[f"{i}.out"]
-        x = x + feed_forward(rms_norm(x), weights[f"{i}.up"], weights[f"{i}.down"])
+        h = rms_norm(x).reshape(B, T, C)
+        if cache is not None:
+            cache[i] = k, v, h.data[:, -1:]
+        h = token_shift(h, weights[f"{i}.mix"], before).reshape(B * T, C)
+        x = x + feed_forward(h, weights[f"{i}.up"], weights[f"{i}.down"])
     return rms_norm(x) @ weights["head"]
 
 
 def leaves(weights):
+    """The weights, which are arrays, as Tensors that can collect a gradient."""
     return {name: Tensor(w) for name, w in weights.items()}
 
 
@@ -429,9 +447,9 @@ def new_run(settings, characters):
     """All that training changes, or needs to go on as if it had never stopped."""
     rng = np.random.default_rng(settings["seed"])
     weights = initial_weights(rng, len(characters), settings["channels"], settings["layers"])
-    return SimpleNamespace(settings=settings, characters=characters, rng=rng, losses=[],
-                           validation=[], weights=weights, best=weights,
-                           states={name: {} for name in weights})
+    return SimpleNamespace(settings=settings, characters=characters, rng=rng, weights=weights,
+                           best={}, states={name: {} for name in weights}, losses=[],
+                           validation=[])
 
 
 def save(run, path):
@@ -457,12 +475,14 @@ def load(path):
         run = new_run(record["settings"], record["characters"])
         run.losses, run.validation = record["losses"], record["validation"]
         run.rng.bit_generator.state = record["rng"]
-        shapes = {name: w.shape for name, w in run.weights.items()}
-        run.weights, run.best = ({name: arrays.pop(f"{part}/{name}").reshape(shapes[name])
-                                  for name in shapes} for part in ("weights", "best"))
         for key, value in arrays.items():
             part, name = key.split("/")
-            run.states[name][part] = int(value) if part == "t" else value.reshape(shapes[name])
+            if part == "t":
+                run.states[name]["t"] = int(value)
+            else:
+                home = {"weights": run.weights, "best": run.best}.get(part, run.states[name])
+                key = name if part in ("weights", "best") else part
+                home[key] = value.reshape(run.weights[name].shape)
         return run
     except OSError as problem:
         refuse(True, f"cannot read the checkpoint {path}: {problem}")
@@ -471,26 +491,31 @@ def load(path):
         refuse(True, f"{path} is not a whole checkpoint of 11_gpt.py")
 
 
-def settle(asked, defaults, run, path):
+def settle(asked, parameters, run, path):
     """Settings of a resumed run: what it was trained with, except what is now asked to differ."""
-    changed = {name: value for name, value in asked.items() if value != defaults[name].default}
+    changed = {name: value for name, value in asked.items() if value != parameters[name].default}
     for name in "layers", "heads", "channels":
         refuse(changed.get(name, run.settings[name]) != run.settings[name],
                f"{path} holds a GPT with {name}={run.settings[name]}, not {asked[name]}")
     run.settings |= {name: changed[name] for name in TRAINING if name in changed}
-    return asked | {"out": path} | changed | run.settings
+    if "data" in changed or "block" in changed:     # its losses cannot be compared with new ones
+        run.validation = []
+    return asked | run.settings
 
 
 # ---- new here: sampling and training ------------------------------------------------------------
 
 def sample(run, prompt, tokens, temperature, top_k, seed):
-    """Yield characters, each drawn from softmax(logits / temperature) among the top_k best."""
-    rng, weights = np.random.default_rng(seed), leaves(run.best)
+    """Yield characters that the best weights so far write after the prompt.
+
+    Each is drawn from softmax(logits / temperature) among the top_k likeliest.
+    """
+    rng, weights = np.random.default_rng(seed), leaves(run.best or run.weights)
     block, heads = run.settings["block"], run.settings["heads"]
     context = list(encode(prompt, run.characters)) or [0]
-    fresh, cache, seen = context[-block:], {}, 0
+    fresh, cache, seen = context[-block:], {}, 0    # characters not in the cache yet; those in it
     for _ in range(tokens):
-        if seen + len(fresh) > block:               # the window is full: go on from its newer half
+        if seen + len(fresh) > block:               # it is full: begin anew with its newer half
             fresh, cache, seen = context[-max(1, block // 2):], {}, 0
         logits = gpt(weights, np.array([fresh]), heads, cache).data[-1].astype(float)
         seen += len(fresh)
@@ -502,90 +527,98 @@ def sample(run, prompt, tokens, temperature, top_k, seed):
         yield run.characters[fresh[0]]
 
 
+SHARD = 512                                         # characters that one thread takes at a time
+
+
 def average(arrays, comm):
-    """Replace each array by its mean over all processes of MPI, if there are several."""
-    for array in arrays if comm else ():
-        comm.Allreduce(array.copy(), array)
-        array /= comm.size
+    """Replace each array by its mean over the processes of MPI, if there are several."""
+    if comm:
+        for array in arrays:
+            comm.Allreduce(array.copy(), array)
+            array /= comm.size
 
 
 def mean_gradients(weights, rows, heads, pool, comm):
-    """gradients() of all rows: the mean over shards of up to 512 characters, and over machines.
+    """gradients() of all rows: the mean over shards, one thread for each, and over machines (06).
 
-    One thread computes a shard while the others compute theirs: NumPy lets go of Python's lock.
-    Small shards keep their arrays near the processor. Their size does not depend on the threads.
+    NumPy lets go of Python's lock, so threads do work side by side, and a shard's arrays stay in
+    the processor's cache. Its size does not depend on the threads, so neither do the sums.
     """
     B, T = len(rows), rows.shape[1] - 1
-    size = max(n for n in range(1, max(1, 512 // T) + 1) if B % n == 0)
-    shards = np.split(rows, B // size)
-    shards = list(pool.map(lambda shard: gradients(weights, shard, heads), shards))
-    loss = np.array(sum(loss for loss, _ in shards) / len(shards))
-    mean = pool.map(lambda name: sum(grads[name] for _, grads in shards) / len(shards), weights)
+    size = max(n for n in range(1, max(1, SHARD // T) + 1) if B % n == 0)
+    results = list(pool.map(lambda shard: gradients(weights, shard, heads),
+                            np.split(rows, B // size)))
+    loss = np.array(sum(loss for loss, _ in results) / len(results))
+    mean = pool.map(lambda name: sum(grads[name] for _, grads in results) / len(results), weights)
     grads = dict(zip(weights, mean))
     average([loss, *grads.values()], comm)
     return loss.item(), grads
 
 
 def update(run, grads, share, pool):
-    """Muon for the matrices inside the blocks, Adam for the embedding and the head."""
+    """Muon for the matrices inside the layers, Adam with a sixth of its rate for all else."""
     lr, decay = share * run.settings["lr"], run.settings["decay"]
 
     def step(name):
         w, dw, state = run.weights[name], grads[name], run.states[name]
-        if name in ("embed", "head"):
+        if name in ("embed", "head") or w.ndim == 1:
             adam(w, dw, state, lr / 6)
         else:
             muon(w, dw, state, lr, decay)
-    list(pool.map(step, grads))
+    list(pool.map(step, grads))                     # list() waits for all of them
 
 
 def validate(run, s, ids, pool):
-    """Measure the loss over all of ids, in blocks; keep the best weights; show what they write."""
+    """The loss over all whole blocks of ids; remember the best weights; show what they write."""
     rows = np.lib.stride_tricks.sliding_window_view(ids, s.block + 1)[::s.block]
-    size = max(1, 512 // s.block)
+    size = max(1, SHARD // s.block)
     shards = [rows[i:i + size] for i in range(0, len(rows), size)]
     total = lambda shard: len(shard) * loss_of(leaves(run.weights), shard, s.heads).data.item()
     loss = sum(pool.map(total, shards)) / len(rows)
-    refuse(not math.isfinite(loss), f"the validation loss is {loss}: try a smaller --lr")
-    if loss <= min([loss] + [earlier for _, earlier in run.validation]):
+    if loss <= min((earlier for _, earlier in run.validation), default=loss):
         run.best = {name: w.copy() for name, w in run.weights.items()}
     run.validation.append([len(run.losses), loss])
     line = "".join(sample(run, "\n", 60, 0.8, 0, s.seed)).replace("\n", " / ")
     print(f"  validation {loss:.4f}   {line}", flush=True)
 
 
-def train(run, s, ids, validation_ids, pool, comm):
-    """Train up to step s.steps, or to a pause at s.stop; returns the seconds spent in steps."""
+def train(run, s, last, ids, validation_ids, pool, comm):
+    """Train up to step last; returns the seconds that the steps took, without validation."""
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
-    done, last = len(run.losses), min(s.steps, s.stop or s.steps)
-    progress, seconds, halt, caught = Progress(done, last, "char/s"), 0.0, np.zeros(1), []
+    progress, seconds, caught = Progress(len(run.losses), last, "tok/s"), 0.0, []
+    halt = np.zeros(1)                              # how many processes have been interrupted
     default = signal.signal(signal.SIGINT, lambda *_: caught.append(True))  # never within a step
     try:
-        for step in range(done + 1, last + 1):
+        for step in range(len(run.losses) + 1, last + 1):
             began = time.perf_counter()
-            at = run.rng.integers(len(ids) - s.block, size=(ranks, s.batch, 1))[rank]
-            rows = ids[at + np.arange(s.block + 1)]
+            starts = run.rng.integers(len(ids) - s.block, size=(ranks, s.batch, 1))
+            rows = ids[starts[rank] + np.arange(s.block + 1)]
             loss, grads = mean_gradients(run.weights, rows, s.heads, pool, comm)
-            refuse(not math.isfinite(loss),
-                   f"the loss is {loss} at step {step}: try a smaller --lr")
             update(run, grads, linear_decay(step, s.steps), pool)
             run.losses.append(loss)
             seconds += time.perf_counter() - began
 
-            halt += len(caught)
-            average([halt], comm)                   # if one process was interrupted, all stop
-            measure, pause = step % s.eval_every == 0 or step == s.steps, step == last or halt.any()
-            progress(step, loss, rows.size * ranks, measure or pause)
+            halt[:] = len(caught)
+            average([halt], comm)
+            measure = step % s.eval_every == 0 or step == s.steps
+            pause = step == last or halt.any()
+            progress(step, loss, ranks * s.batch * s.block, measure or pause)
+            sound = all(np.isfinite(w).all() for w in run.weights.values())
+            refuse(not (sound and math.isfinite(loss)),
+                   f"training diverges at step {step}, with a loss of {loss:.4g}: lower --lr")
             if measure:
                 validate(run, s, validation_ids, pool)
                 progress.restart()
             if s.out and (measure or pause):
                 save(run, s.out)
             if halt.any():
-                print(f"interrupted after step {step}, kept in {s.out}", file=sys.stderr)
-                raise SystemExit(130)
+                break
     finally:
         signal.signal(signal.SIGINT, default)
+    if caught or halt.any():
+        print(f"interrupted after step {len(run.losses)}, "
+              f"{'kept in ' + s.out if s.out else 'not kept'}", file=sys.stderr)
+        raise SystemExit(130)
     return seconds
 
 
@@ -594,23 +627,26 @@ def train(run, s, ids, validation_ids, pool, comm):
 def check(s):
     """Refuse settings that make no sense, each with its own sentence."""
     for name in "batch block layers heads channels eval_every".split():
-        refuse(not 0 < getattr(s, name) < 2 ** 31, f"--{name} must be a positive number")
+        refuse(not 0 < getattr(s, name) < 2 ** 31, f"--{name} must be positive and below 2^31")
     for name in "steps stop tokens top_k seed threads".split():
-        refuse(not 0 <= getattr(s, name) < 2 ** 31, f"--{name} must be 0 or a positive number")
+        refuse(not 0 <= getattr(s, name) < 2 ** 31, f"--{name} must be 0 or more and below 2^31")
     for name in "temperature", "decay":
-        refuse(not 0 <= getattr(s, name) < math.inf, f"--{name} must be 0 or a positive number")
-    refuse(not 0 < s.lr < math.inf, "--lr must be a positive number")
+        refuse(not 0 <= getattr(s, name) < math.inf, f"--{name} must be 0 or more")
+    refuse(not 0 < s.lr < math.inf, "--lr must be positive")
     refuse(s.channels % s.heads, f"{s.channels} channels do not divide into {s.heads} heads")
     refuse(s.channels // s.heads % 2, f"{s.channels} channels in {s.heads} heads leave an odd "
            "number in each, but rotary positions turn pairs")
-    if s.out and s.steps:
-        refuse(os.path.isdir(s.out), f"cannot write the checkpoint {s.out}: it is a directory")
-        try:
-            with open(f"{s.out}.part", "wb"):
-                pass
-            os.remove(f"{s.out}.part")
-        except (OSError, ValueError) as problem:
-            refuse(True, f"cannot write the checkpoint {s.out}: {problem}")
+
+
+def check_writable(path):
+    """Refuse a checkpoint that could not be written, before the training and not after it."""
+    try:
+        refuse(os.path.isdir(path), f"cannot write the checkpoint {path}: it is a directory")
+        with open(f"{path}.part", "wb"):
+            pass
+        os.remove(f"{path}.part")
+    except (OSError, ValueError) as problem:
+        refuse(True, f"cannot write the checkpoint {path}: {problem}")
 
 
 def world():
@@ -624,23 +660,8 @@ def world():
         refuse(True, f"started under MPI, but mpi4py does not work: {problem}")
 
 
-def fastest_pool(counts, work):
-    """The pool of so many threads in which work(pool) is quickest, and the seconds it takes there.
-
-    Usually one on each core; but a notebook that loaded NumPy before us has BLAS use them all.
-    """
-    seconds = {}
-    for count in counts:
-        pool = ThreadPoolExecutor(count, initializer=np.seterr, initargs=("ignore",))
-        start = time.perf_counter()
-        work(pool)
-        seconds[pool] = time.perf_counter() - start
-    pool = min(seconds, key=seconds.get)
-    return pool, seconds[pool]
-
-
-def prepare(s, run, ranks):
-    """Read the text, start a run unless one is resumed, and say what is going to happen."""
+def prepare(s, run):
+    """Read the text and start a run, unless one is resumed; returns the run and all ids."""
     name, text = read_text(s.data)
     characters, needed = "".join(sorted(set(text))), 10 * (s.block + 1)
     refuse(len(text) < needed, f"{name} has {len(text)} characters, but --block={s.block} "
@@ -648,19 +669,29 @@ def prepare(s, run, ranks):
     refuse(run and run.characters != characters,
            f"{name} has other characters than the text of the checkpoint")
     run = run or new_run({key: getattr(s, key) for key in TRAINING}, characters)
-    ids, cut = encode(text, characters), int(0.9 * len(text))
-    size, todo = sum(w.size for w in run.weights.values()), s.steps - len(run.losses)
-    print(f"Text: {name}, {len(ids):,} characters, {len(characters)} different; "
+    size = sum(w.size for w in run.weights.values())
+    print(f"Text: {name}, {len(text):,} characters, {len(characters)} different; "
           "its last tenth is for validation.\n"
           f"GPT: {s.layers} layers, {s.heads} heads, {s.channels} channels, {size:,} parameters.\n"
           f"A uniform guess costs ln {len(characters)} = {math.log(len(characters)):.4f}.")
-    rows = np.tile(ids[:s.block + 1], (s.batch, 1))
-    counts = [s.threads] if s.threads else {1, max(1, (os.cpu_count() or 1) // ranks)}
-    pool, seconds = fastest_pool(
-        counts, lambda pool: mean_gradients(run.weights, rows, s.heads, pool, None))
-    print(f"Training: {todo} steps of {ranks * s.batch} x {s.block} characters, "
-          f"about {seconds * todo / 60:.1f} minutes here.\n", flush=True)
-    return run, ids[:cut], ids[cut:], pool
+    return run, encode(text, characters)
+
+
+def quickest_pool(counts, work):
+    """The pool of so many threads in which work(pool) took the least time, and that time.
+
+    One thread on each core is best, unless BLAS already uses them all: in a notebook, NumPy may
+    have been loaded before this file could ask it not to.
+    """
+    seconds = {}
+    for count in counts:
+        pool = ThreadPoolExecutor(count, initializer=np.seterr, initargs=("ignore",))
+        work(pool)                                  # the first time is not typical
+        start = time.perf_counter()
+        work(pool)
+        seconds[pool] = time.perf_counter() - start
+    pool = min(seconds, key=seconds.get)
+    return pool, seconds[pool]
 
 
 def show(run):
@@ -678,8 +709,8 @@ def write(run, s):
     """Print the prompt and what the GPT makes of it, as it comes; returns the text."""
     text = "".join(character for character in s.prompt if character in run.characters)
     if text != s.prompt:
-        print(f"note: {len(s.prompt) - len(text)} characters of the prompt are not in the "
-              "vocabulary")
+        left_out = sorted(set(s.prompt) - set(text))
+        print(f"note: not in the vocabulary: {' '.join(map(ascii, left_out))}")
     print(text, end="")
     for character in sample(run, text or "\n", s.tokens, s.temperature, s.top_k, s.seed):
         print(character, end="", flush=True)
@@ -695,7 +726,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
 
     data: a UTF-8 text to learn from; empty for tiny Shakespeare, from data/ or downloaded
     out: the checkpoint to write; empty for none
-    resume: a checkpoint to go on from, with the settings that it was trained with
+    resume: a checkpoint to go on from, with its settings, except those that are not the defaults
     prompt: text to go on from
     tokens: characters to write
     temperature: below 1 the likely characters become likelier; 0 takes the likeliest each time
@@ -717,7 +748,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     (of this call's training, validation included), tokens_per_second (of the steps), parameters,
     sample. On the command line, what cannot be done ends in one sentence and exit code 1.
     """
-    s, run = dict(locals()), None
+    s, run, seconds, stepping = dict(locals()), None, 0.0, math.nan
     if resume:
         run = load(resume)
         s = settle(s, inspect.signature(main).parameters, run, resume)
@@ -727,23 +758,30 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     ranks = comm.size if comm else 1
     if comm and comm.rank:                          # one process speaks and writes for all
         s.out, sys.stdout = "", open(os.devnull, "w", encoding="utf-8")
-    done, seconds, speed = len(run.losses) if run else 0, 0.0, 0.0
-    if not run or done < s.steps:
-        run, *texts_and_pool = prepare(s, run, ranks)
-    if done < s.steps:
-        start = time.perf_counter()
-        stepping = train(run, s, *texts_and_pool, comm)
-        seconds, step = time.perf_counter() - start, len(run.losses)
-        speed = (step - done) * ranks * s.batch * s.block / stepping
+    done, last = len(run.losses) if run else 0, min(s.steps, s.stop or s.steps)
+    if done < last and s.out:
+        check_writable(s.out)
+    if done < last or not run:
+        run, ids = prepare(s, run)
+    if done < last:
+        counts = [s.threads] if s.threads else {1, max(1, (os.cpu_count() or 1) // ranks)}
+        rows = np.tile(ids[:s.block + 1], (s.batch, 1))
+        pool, each = quickest_pool(counts, lambda pool: mean_gradients(run.weights, rows, s.heads,
+                                                                       pool, None))
+        print(f"Training: {last - done} steps of {ranks * s.batch} x {s.block} characters, about "
+              f"{each * (last - done) / 60:.1f} minutes.\n", flush=True)
+        cut, start = int(0.9 * len(ids)), time.perf_counter()
+        stepping = train(run, s, last, ids[:cut], ids[cut:], pool, comm)
+        seconds = time.perf_counter() - start
         show(run)
-        print(f"val loss {run.validation[-1][1] if run.validation else math.nan:.4f} "
-              f"after {step} steps, {seconds:.1f} s, {speed:.0f} tok/s\n")
-    text = write(run, s)
     losses = [loss for _, loss in run.validation] or [math.nan]
-    return {"val_loss": losses[-1], "best_val_loss": min(losses), "steps": len(run.losses),
-            "train_loss": (run.losses or [math.nan])[-1], "seconds": seconds,
-            "tokens_per_second": speed, "sample": text,
-            "parameters": sum(w.size for w in run.weights.values())}
+    speed = (last - done) * ranks * s.batch * s.block / stepping
+    if done < last:
+        print(f"val loss {losses[-1]:.4f} after {last} steps, {seconds:.1f} s, {speed:.0f} tok/s\n")
+    return {"val_loss": losses[-1], "best_val_loss": min(losses), "seconds": seconds,
+            "train_loss": (run.losses or [math.nan])[-1], "steps": len(run.losses),
+            "tokens_per_second": speed, "parameters": sum(w.size for w in run.weights.values()),
+            "sample": write(run, s)}
 
 
 if __name__ == "__main__":
