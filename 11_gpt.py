@@ -21,12 +21,13 @@ Run       python 11_gpt.py            (--help lists the options; --data=my.txt f
 Expect    EXPECT
 Left out  dropout; tokens longer than a character (08); half precision
 """
-import os
+import os, sys
 
-for library in "OPENBLAS", "MKL", "OMP":            # we split the batch over threads ourselves
-    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+if "numpy" not in sys.modules:                      # one BLAS thread: we split the batch ourselves
+    for library in "OPENBLAS", "MKL", "OMP", "VECLIB":
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
-import argparse, contextlib, gzip, hashlib, http.client, inspect, json, math, re, signal, sys
+import argparse, contextlib, gzip, hashlib, http.client, inspect, json, math, re, signal
 import time, urllib.request, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,7 +70,7 @@ def command_line(main):
 
 
 def plot(curves, width=72, height=14):
-    """Draw {mark: (x, y), ...} as text, each curve with its mark, later ones on top."""
+    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
     xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
     left, right, low, high = min(xs), max(xs), min(ys), max(ys)
     canvas = [[" "] * width for _ in range(height)]
@@ -78,9 +79,9 @@ def plot(curves, width=72, height=14):
         row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
         for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
             canvas[i][j] = mark
-    for label, line in zip(np.linspace(high, low, height), canvas):
-        print(f"{label:9.3f} |{''.join(line).rstrip()}")
-    print(f"{'':10}+{'-' * width}\n{left:>12g}{right:>{width - 2}g}")
+    lines = [f"{label:9.3f} |{''.join(line)}"
+             for label, line in zip(np.linspace(high, low, height), canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
 
 
 def keep(path, write):
@@ -677,23 +678,6 @@ def prepare(s, run):
     return run, encode(text, characters)
 
 
-def quickest_pool(counts, work):
-    """The pool of so many threads in which work(pool) took the least time, and that time.
-
-    One thread on each core is best, unless BLAS already uses them all: in a notebook, NumPy may
-    have been loaded before this file could ask it not to.
-    """
-    seconds = {}
-    for count in counts:
-        pool = ThreadPoolExecutor(count, initializer=np.seterr, initargs=("ignore",))
-        work(pool)                                  # the first time is not typical
-        start = time.perf_counter()
-        work(pool)
-        seconds[pool] = time.perf_counter() - start
-    pool = min(seconds, key=seconds.get)
-    return pool, seconds[pool]
-
-
 def show(run):
     """Draw the training loss, averaged over some 70 stretches, and the validation losses."""
     stretches = np.array_split(run.losses, min(72, len(run.losses)))
@@ -702,7 +686,7 @@ def show(run):
     if run.validation:
         curves["o"] = np.array(run.validation).T
     print("\nLoss by step: . in training, o on the whole validation text")
-    plot(curves)
+    print(plot(curves))
 
 
 def write(run, s):
@@ -742,7 +726,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     decay: weight decay of the matrices in the blocks, times lr
     eval_every: steps from one validation, which also saves, to the next
     seed: of weights, batches and samples
-    threads: how many; 0 for one on each core
+    threads: that share the work; 0 for one on each core
 
     Returns a dict with val_loss, best_val_loss, train_loss (nats a character), steps, seconds
     (of this call's training, validation included), tokens_per_second (of the steps), parameters,
@@ -764,12 +748,15 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     if done < last or not run:
         run, ids = prepare(s, run)
     if done < last:
-        counts = [s.threads] if s.threads else {1, max(1, (os.cpu_count() or 1) // ranks)}
-        rows = np.tile(ids[:s.block + 1], (s.batch, 1))
-        pool, each = quickest_pool(counts, lambda pool: mean_gradients(run.weights, rows, s.heads,
-                                                                       pool, None))
-        print(f"Training: {last - done} steps of {ranks * s.batch} x {s.block} characters, about "
-              f"{each * (last - done) / 60:.1f} minutes.\n", flush=True)
+        # In a notebook NumPy was perhaps loaded before us: then BLAS has all the threads already.
+        cores = (os.cpu_count() or 1) if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1
+        threads = s.threads or max(1, cores // ranks)
+        pool = ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",))
+        start = time.perf_counter()
+        mean_gradients(run.weights, np.tile(ids[:s.block + 1], (s.batch, 1)), s.heads, pool, None)
+        minutes = (time.perf_counter() - start) * (last - done) / 60
+        print(f"Training: {last - done} steps of {ranks * s.batch} x {s.block} characters on "
+              f"{threads} threads, about {minutes:.1f} minutes.\n", flush=True)
         cut, start = int(0.9 * len(ids)), time.perf_counter()
         stepping = train(run, s, last, ids[:cut], ids[cut:], pool, comm)
         seconds = time.perf_counter() - start

@@ -4,7 +4,7 @@
 
 Nothing here needs the network. Tests that need the real data skip where data/ does not hold it.
 """
-import ast, gzip, hashlib, importlib.util, math, os, shutil, signal, subprocess, sys, time
+import ast, gzip, hashlib, importlib.util, inspect, math, os, shutil, signal, subprocess, sys, time
 import tracemalloc
 from pathlib import Path
 
@@ -34,6 +34,11 @@ def load(name):
 
 
 gpt = load("11_gpt")
+FLAGS = {                                               # what makes each script quick
+    "01_neuron": [], "02_activations": ["--steps=20"],
+    "03_matmul": ["--batch=2", "--inputs=8", "--neurons=4", "--size=16", "--budget=0"],
+    "04_backprop": ["--steps=20", "--points=10", "--hidden=8"], "11_gpt": TINY_FLAGS,
+}
 
 
 def run(script, *arguments, folder, environment=()):
@@ -290,6 +295,77 @@ def test_schedule_rises_and_falls():
     assert gpt.linear_decay(10, 10) == 1 / 2            # a run shorter than the warm-up
 
 
+# ---- 01 to 04 -----------------------------------------------------------------------------------
+
+def test_01_first_step_by_hand():
+    """On the points (0, 1) and (1, 3), from w = b = 0: errors -1 and -3."""
+    neuron, x, t = load("01_neuron"), np.array([0.0, 1.0]), np.array([1.0, 3.0])
+    assert neuron.loss_and_gradient(x, t, 0, 0) == (5, -3, -4)
+    w, b, losses = neuron.descend(x, t, lr=0.1, steps=1)
+    assert np.allclose([w, b, losses[0]], [0.3, 0.4, 5])
+
+
+def test_01_learns_the_conversion_and_knows_the_largest_rate(capsys):
+    result = load("01_neuron").main()
+    assert np.allclose([result["w"], result["b"]], [1.8, 32])
+    above, below, _ = result["losses"].values()
+    assert above[-1] > 100 * above[0] and below[-1] < below[0]
+    noisy = load("01_neuron").main(noise=1.0)
+    assert 0.01 < noisy["loss"] < 5 and "it diverges" in capsys.readouterr().out
+
+
+def test_02_derivatives_by_hand():
+    table = load("02_activations").ACTIVATIONS
+    for name, f, slope in (("identity", 2, 1), ("relu", 2, 1), ("leaky", 2, 1),
+                           ("tanh", 0.9640, 0.0707), ("sigmoid", 0.8808, 0.1050),
+                           ("softplus", 2.1269, 0.8808), ("silu", 1.7616, 1.0908),
+                           ("gelu", 1.9546, 1.0861)):
+        assert np.allclose([g(np.array(2.0)) for g in table[name]], [f, slope], atol=1e-4)
+        for g in table[name]:
+            assert np.isfinite(g(np.array([-1e4, 1e4]))).all()
+
+
+def test_02_a_bend_is_needed(capsys):
+    result = load("02_activations").main()
+    assert max(result["accuracy"].pop("identity")) < 0.8
+    assert all(scores == [1, 1] for scores in result["accuracy"].values())
+    assert max(result["gradient_error"].values()) < 1e-6
+    assert result["gradient_left"]["sigmoid"][-1] < 1e-9 < 1e-4 < result["gradient_left"]["relu"][-1]
+
+
+def test_03_four_ways_by_hand():
+    matmul = load("03_matmul")
+    X, W, b = np.array([[1.0, 2.0], [0.0, 1.0]]), np.array([[3.0], [4.0]]), np.array([5.0])
+    for way in (matmul.layer_by_numbers, matmul.layer_by_neurons, matmul.layer_by_examples,
+                matmul.layer):
+        assert way(X, W, b).tolist() == [[16], [9]]
+
+
+def test_04_gradient_of_the_output_by_hand():
+    """Probabilities 1/4 and 3/4 where the second class is right: delta is 1/4 and -1/4."""
+    backprop, a, y = load("04_backprop"), np.log([[1.0, 3.0]]), np.array([1])
+    net, h = [(np.zeros((2, 2)), np.zeros(2))], [np.array([[2.0, 0.0]])]
+    [(dW, db)] = backprop.backward(net, h, a, y)
+    assert np.allclose(db, [0.25, -0.25]) and np.allclose(dW, [[0.5, -0.5], [0, 0]])
+    assert np.isclose(backprop.mean_loss(a + 1e4, y), -math.log(3 / 4))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_04_gradients_at_any_depth(layers):
+    backprop, X, y = load("04_backprop"), normal(6, 2), np.array([0, 1, 2, 0, 1, 2])
+    net = [(normal(*W.shape), normal(*b.shape))
+           for W, b in backprop.random_net(RNG, [2] + [4] * (layers - 1) + [3])]
+    value = lambda: backprop.mean_loss(backprop.forward(net, X)[1], y)
+    for arrays, found in zip(net, backprop.backward(net, *backprop.forward(net, X), y)):
+        for array, gradient in zip(arrays, found):
+            assert relative_error(gradient, numeric_gradient(value, array)) < 1e-6
+
+
+def test_04_learns_the_spiral(capsys):
+    result = load("04_backprop").main(steps=300)
+    assert result["accuracy"] > 0.99 and result["gradient_error"] < 1e-7
+
+
 # ---- 11: training, checkpoints, sampling --------------------------------------------------------
 
 def test_training_stays_float32_and_learns(folder):
@@ -438,6 +514,23 @@ def troubled(tmp_path_factory):
     return folder
 
 
+BAD_ELSEWHERE = """
+01_neuron --steps=0 --lr=0 --lr=nan --lr=3 --noise=-1 --noise=inf --seed=-1
+02_activations --steps=0 --hidden=0 --lr=-1 --lr=1e9 --activation=none --seed=-1
+03_matmul --batch=0 --inputs=-1 --neurons=99999 --size=0 --budget=nan --seed=-1
+04_backprop --steps=0 --layers=0 --hidden=-1 --points=0 --lr=nan --lr=1e9 --seed=-1
+"""
+
+
+@pytest.mark.parametrize("script, flag", [(line.split()[0], flag) for line in
+                                          BAD_ELSEWHERE.strip().splitlines()
+                                          for flag in line.split()[1:]])
+def test_what_cannot_be_done_elsewhere_ends_in_one_sentence(script, flag, tmp_path):
+    result = run(f"{script}.py", *FLAGS[script], flag, folder=tmp_path)
+    assert result.returncode == 1 and result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("flags", BAD)
 def test_what_cannot_be_done_ends_in_one_sentence(flags, troubled):
     status, sentence = BAD[flags]
@@ -477,11 +570,23 @@ def test_fetch_uses_only_the_right_bytes_and_tries_the_next_host(folder):
 # ---- wherever people run it ---------------------------------------------------------------------
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
-def test_runs_alone_offline_on_any_console(encoding, tmp_path):
-    result = run("11_gpt.py", *TINY_FLAGS, folder=tmp_path,
+@EACH_SCRIPT
+def test_runs_alone_offline_on_any_console(path, encoding, tmp_path):
+    result = run(path.name, *FLAGS[path.stem], folder=tmp_path,
                  environment={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
     assert (result.returncode, result.stderr) == (0, "")
-    assert "Python's own help texts" in result.stdout and "val loss" in result.stdout
+    if path.stem == "11_gpt":
+        assert "Python's own help texts" in result.stdout and "val loss" in result.stdout
+
+
+@EACH_SCRIPT
+def test_help_lists_every_option_and_a_wrong_one_is_refused(path, tmp_path):
+    listed = run(path.name, "--help", folder=tmp_path)
+    assert listed.returncode == 0
+    for name in inspect.signature(load(path.stem).main).parameters:
+        assert f"--{name} " in listed.stdout
+    refused = run(path.name, "--sede=1", folder=tmp_path)
+    assert refused.returncode == 2 and "unrecognized arguments: --sede=1" in refused.stderr
 
 
 def test_a_text_in_other_letters_runs_on_an_ascii_console(folder):

@@ -1,0 +1,170 @@
+"""03  The forward pass is a matrix product, and why that makes it fast.
+
+Carried from 01: relative_error, refuse, command_line.
+New here: a layer four ways, each with less Python; batches; broadcasting; operations per byte.
+
+A layer of H neurons, each with D weights and a bias, answers B examples at once:
+    Y = X W + b        (B, H) = (B, D) (D, H) + (H,)        Y_ij = sum over d of X_id W_dj + b_j
+Each Y_ij is one dot product. There are B H of them, of D multiplications and D additions: 2 B D H
+operations. Adding b (H,) to (B, H) broadcasts: b is used for every row as if it were copied B
+times. Its mirror image comes in 04: the gradient of b sums over the B rows that b was copied to.
+
+How fast can it be? Memory moves bytes, the processor multiplies, and the slower of the two decides.
+In float32 the arrays hold 4 (B D + D H + B H) bytes. For one example nearly all of them are W, and
+each weight serves one multiplication and one addition: half an operation per byte. In a batch each
+weight, once it has been fetched, serves all B examples.
+
+Run       python 03_matmul.py --size=2048
+Expect    4 s. One product is ten thousand times as fast as three loops, and a batch of 128 runs
+          several times as many operations a second as a batch of 1
+Left out  how BLAS, the library behind NumPy's @, cuts matrices into tiles that fit its caches
+"""
+import argparse, inspect, math, os, re, sys, time
+
+import numpy as np
+
+# B batch, D inputs, H neurons
+
+
+# ---- carried from 01_neuron.py, unchanged -------------------------------------------------------
+
+def relative_error(found, expected):
+    """The largest difference, relative to the largest expected value."""
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def refuse(wrong, sentence):
+    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
+    if wrong:
+        raise SystemExit(f"error: {sentence}")
+
+
+def command_line(main):
+    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    for name, argument in inspect.signature(main).parameters.items():
+        value = argument.default
+        parser.add_argument(f"--{name}", type=type(value), default=value,
+                            help=f"{gloss[name]} (default: {value!r})")
+    arguments = parser.parse_args(None if "__file__" in globals() else [])
+    try:
+        main(**vars(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        refuse(True, "there is not enough memory for these sizes")
+    except BrokenPipeError:                         # whoever read our output (say, head) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+# ---- new here -----------------------------------------------------------------------------------
+
+def layer_by_numbers(X, W, b):
+    """Three loops and nothing else: what every other way computes as well."""
+    Y = np.empty((len(X), len(b)), X.dtype)             # (B, H)
+    for i in range(len(X)):
+        for j in range(len(b)):
+            total = b[j]
+            for d in range(len(W)):
+                total += X[i, d] * W[d, j]
+            Y[i, j] = total
+    return Y
+
+
+def layer_by_neurons(X, W, b):
+    """One dot product for each example and neuron: the innermost loop goes to NumPy."""
+    return np.array([[x @ w + b_j for w, b_j in zip(W.T, b)] for x in X])   # (D,) (D,) -> ()
+
+
+def layer_by_examples(X, W, b):
+    """One vector-matrix product for each example: two loops go to NumPy."""
+    return np.array([x @ W + b for x in X])                         # (D,) (D, H) -> (H,)
+
+
+def layer(X, W, b):
+    """One matrix product for the whole batch: no loop is left in Python."""
+    return X @ W + b                                    # (B, D) (D, H) + (H,) -> (B, H)
+
+
+def seconds(work, budget=0.2):
+    """The least time that work() took in as many calls as fit the budget: disturbances only add."""
+    least, end = math.inf, time.perf_counter() + budget
+    while least == math.inf or time.perf_counter() < end:
+        start = time.perf_counter()
+        work()
+        least = min(least, time.perf_counter() - start)
+    return least
+
+
+def arrays(rng, B, D, H, dtype=np.float32):
+    """Random X (B, D), W (D, H), b (H,)."""
+    return [rng.standard_normal(shape).astype(dtype) for shape in ((B, D), (D, H), H)]
+
+
+# ---- the experiment -----------------------------------------------------------------------------
+
+def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
+    """Time one layer four ways, then one product at many batch sizes, in two precisions.
+
+    batch: examples, for the four ways
+    inputs: of the layer, for the four ways
+    neurons: of the layer, for the four ways
+    size: inputs and neurons of the layer whose batch size is varied
+    budget: seconds for each measurement
+    seed: of the numbers
+
+    Returns a dict: seconds by way, gflops by batch size, best_gflops by precision.
+    """
+    for name, value in dict(batch=batch, inputs=inputs, neurons=neurons, size=size).items():
+        refuse(not 0 < value <= 4096, f"--{name} must be between 1 and 4096")
+    refuse(not 0 <= budget < 60, "--budget must be between 0 and 60 seconds")
+    refuse(seed < 0, "--seed must be 0 or more")
+    rng = np.random.default_rng(seed)
+
+    X, W, b = arrays(rng, batch, inputs, neurons)
+    operations, times, slowest = 2 * batch * inputs * neurons, {}, 0
+    print(f"Y = X W + b, {X.shape} {W.shape} + {b.shape} -> {(batch, neurons)}: "
+          f"{operations / 1e6:.2f} million operations")
+    print("way                      seconds     GFLOP/s  times faster")
+    for way in layer_by_numbers, layer_by_neurons, layer_by_examples, layer:
+        assert relative_error(way(X, W, b), layer(X, W, b)) < 1e-5
+        times[way.__name__] = took = seconds(lambda: way(X, W, b), budget)
+        slowest = max(slowest, took)
+        print(f"{way.__name__:20} {took:11.7f} {operations / took / 1e9:11.4f}"
+              f" {slowest / took:13,.0f}")
+
+    print("\nBroadcasting: X W is", (batch, neurons), "and b", b.shape,
+          "\nso b counts as", np.broadcast_to(b, (batch, neurons)).shape, "with strides",
+          np.broadcast_to(b, (batch, neurons)).strides, "bytes: the next row is 0 bytes away.")
+    print(f"A transpose is a view: W has strides {W.strides}, W.T {W.T.strides}, and they share "
+          f"memory: {np.shares_memory(W, W.T)}.\nA copy is not: W.T.copy() has strides "
+          f"{W.T.copy().strides}, and shares memory: {np.shares_memory(W, W.T.copy())}.\n")
+
+    best = {}
+    for dtype in np.float32, np.float64:
+        X, W, _ = arrays(rng, 1024, 1024, 1024, dtype)
+        best[dtype.__name__] = 2 * 1024 ** 3 / seconds(lambda: X @ W, 2 * budget) / 1e9
+    print("This machine's best, 1024 x 1024 x 1024: " + ", ".join(
+        f"{rate:.0f} GFLOP/s in {name}" for name, rate in best.items()))
+
+    rates = {}
+    for B in [2 ** i for i in range(11)]:
+        X, W, _ = arrays(rng, B, size, size)
+        rates[B] = 2 * B * size * size / seconds(lambda: X @ W, budget) / 1e9
+    widest = max(best["float32"], *rates.values())
+    print(f"\nX W with W {(size, size)} in float32\nbatch  op/byte  GFLOP/s")
+    for B, rate in rates.items():
+        per_byte = 2 * B * size * size / (4 * (2 * B * size + size * size))
+        print(f"{B:5} {per_byte:8.1f} {rate:8.1f} |{'#' * round(60 * rate / widest)}")
+    print(f"{'best':>5} {'':8} {widest:8.1f} |{'#' * 60}")
+    print("\nOn an NVIDIA GPU the same lines run after one change: import cupy as np")
+    return {"seconds": times, "gflops": rates, "best_gflops": best}
+
+
+if __name__ == "__main__":
+    command_line(main)
