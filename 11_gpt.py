@@ -1,24 +1,28 @@
 """11  A GPT learns to write like Shakespeare, one character at a time.
 
-Carried from 01: refuse, command_line, plot.  05: Tensor.  06: adam, muon, linear_decay.
-07: keep, fetch, Progress, cross_entropy.  08: embedding, rotary.  09: attention.
-10: rms_norm, feed_forward.      New here: the model, the text, checkpoints, training, sampling.
+Carried, with their helpers, from 01: refuse, command_line, plot.  05: Tensor.  06: adam, muon,
+linear_decay.  07: keep, fetch, Progress, cross_entropy.  08: embedding, rotary.  09: attention.
+10: rms_norm, feed_forward, token_shift.
+New here: the model, the text, checkpoints, sampling, training on many threads or machines.
 
 A language model gives each possible next character a probability. By the chain rule of
 probability p(text) is the product of p(character | all before it), so the loss is the mean of
--ln p(character | all before it), in nats a character. A uniform guess over V characters costs ln V.
+-ln p(character | all before it), in nats per character. A uniform guess among V costs ln V.
 
-All work happens on a stream x of C numbers a character, to which each layer adds what it found:
+All work happens on a stream x of C numbers per character, to which each layer adds its findings:
     x = norm(embed[character])
-    x = x + attention(norm(x))        facts move between positions, from earlier to later only
-    x = x + feed_forward(norm(x))     each position thinks about what it has got
-    logits = norm(x) @ head           after the last layer
+    x = x + attention(norm(x)) @ out      facts move to later positions, never to earlier ones
+    x = x + feed_forward(norm(x))         each position works on what it and its neighbour know
+    logits = norm(x) @ head               after the last layer
 
-CHANGES
+Much has improved since GPT-2 (2019). To put one old part back costs, in nats after 300 steps:
+AdamW for Muon 0.24; learned positions for rotary 0.16; random out and down matrices for zeros
+0.04; no token shift 0.04; GELU for squared ReLU 0.02; LayerNorm for RMSNorm, or queries and keys
+without norm, less than 0.01, which is what another seed does.
 
 Run       python 11_gpt.py            (--help lists the options; --data=my.txt for your own text)
           python 11_gpt.py --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
-Expect    EXPECT
+Expect    4.4 minutes on two cores, 0.2 GB; a validation loss of 1.47
 Left out  dropout; tokens longer than a character (08); half precision
 """
 import os, sys
@@ -35,7 +39,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-# B batch, T time, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one for a character
+# B batch, T time, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per character
 
 
 # ---- carried, unchanged -------------------------------------------------------------------------
@@ -601,7 +605,8 @@ def train(run, s, last, ids, validation_ids, pool, comm):
 
             halt[:] = len(caught)
             average([halt], comm)
-            measure = step % s.eval_every == 0 or step == s.steps
+            early = step in (s.eval_every // 20, s.eval_every // 4)     # noise turns into words
+            measure = early or step % s.eval_every == 0 or step == s.steps
             pause = step == last or halt.any()
             progress(step, loss, ranks * s.batch * s.block, measure or pause)
             sound = all(np.isfinite(w).all() for w in run.weights.values())

@@ -398,6 +398,15 @@ def test_resuming_equals_never_having_stopped(folder):
     assert same_run("whole.npz", "parts.npz")
 
 
+def test_ten_steps_and_ten_more_are_twenty(folder):
+    train(steps=10, out="parts.npz")                    # all within the warm-up
+    gpt.main(resume="parts.npz", out="parts.npz", steps=20, tokens=0)
+    train(steps=20, out="whole.npz")
+    parts, whole = gpt.load("parts.npz"), gpt.load("whole.npz")
+    assert parts.losses == whole.losses
+    assert all(np.array_equal(parts.weights[name], whole.weights[name]) for name in whole.weights)
+
+
 def test_sampling_from_a_checkpoint(folder, capsys):
     train(out="a.npz")
     before = Path("a.npz").read_bytes()
