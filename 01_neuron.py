@@ -12,12 +12,12 @@ Gradient descent goes against it in small steps; lr is the learning rate:
 
 How large may lr be? Differentiate again: the second derivatives of L form its Hessian,
     H = 2 [[mean(x^2), mean(x)], [mean(x), 1]]        the same for all w and b: L is a bowl.
-An eigenvector of H is a direction that H only stretches, by its eigenvalue s. Along it, the
-gradient is s times the distance to the bottom, so a step multiplies this distance by 1 - lr s.
-It shrinks if |1 - lr s| < 1, that is if lr < 2/s. The steepest direction sets the limit, 2/s_max,
-and with it the flattest needs s_max / (2 s_min) steps to come e = 2.7 times closer.
-Scaled to mean 0 and deviation 1, x makes the bowl round, H = [[2, 0], [0, 2]]: the limit is 1,
-and lr = 0.1 leaves 1 - 2 lr = 0.8 of every distance at every step.
+An eigenvector of H is a direction that H only stretches, by its eigenvalue s, the curvature. Along
+it, the gradient is s times the distance to the bottom, so a step multiplies this distance by
+1 - lr s. It shrinks if |1 - lr s| < 1, that is if lr < 2/s. The most curved direction sets the
+limit, 2/s_max; near that lr, the flattest needs about s_max / (2 s_min) steps to come 2.7 times
+closer. Scaled to mean 0 and standard deviation 1, x makes the bowl round, H = [[2, 0], [0, 2]]: the
+limit is 1, and lr = 0.1 leaves 1 - 2 lr = 0.8 of every distance at every step.
 
 Run       python 01_neuron.py               (--noise=1 for thermometers that err)
 Expect    0.2 s. F = 1.8000 C + 32.0000 from scaled input; on raw degrees, after 100 steps, a loss
@@ -139,28 +139,29 @@ def main(steps=100, lr=0.1, noise=0.0, seed=0):
     s_min, s_max = np.linalg.eigvalsh(H)
     limit, scaled, losses = 2 / s_max, (x - x.mean()) / x.std(), {}
     print(f"curvature from {s_min:.2f} to {s_max:.1f}: lr must stay below {limit:.6f}, and the "
-          f"flat direction\nneeds {s_max / s_min / 2:.0f} steps to come e times closer\n")
+          f"flattest direction\nthen needs about {s_max / s_min / 2:.0f} steps to come 2.7 times "
+          "closer to the bottom\n")
     print(f"log10 of the loss over {steps} steps (cut off at -12)")
     for mark, inputs, rate, what in (("x", x, 1.02 * limit, "2 % above the limit"),
                                      (".", x, 0.98 * limit, "2 % below the limit"),
-                                     ("o", scaled, lr, "input scaled to mean 0, deviation 1")):
+                                     ("o", scaled, lr, "input scaled to mean 0, std 1")):
         w, b, losses[mark] = descend(inputs, t, rate, steps)
         last = losses[mark][-1]
-        print(f"  {mark}  lr {rate:.6f}, {what}: {last:.3g} at the end"
+        print(f"  {mark}  lr {rate:.6f}, {what}: loss {last:.3g} at the end"
               f"{', it diverges' if last > losses[mark][0] else ''}")
     print(plot({mark: (range(steps + 1), np.log10(np.maximum(run, 1e-12)))
                 for mark, run in losses.items()}))
 
-    w, b = w / x.std(), b - w * x.mean() / x.std()      # w (x - mean) / std + b, sorted by x
+    w, b = w / x.std(), b - w * x.mean() / x.std()      # w (x - mean) / std + b, as a line in x
     best_w = np.mean(scaled * t) / x.std()              # where the scaled run's gradient is 0
     best_b = t.mean() - best_w * x.mean()
-    print(f"\nlearned     F = {w:.4f} C + {b:.4f}\nbest line   F = {best_w:.4f} C + {best_b:.4f}")
+    print(f"\nlearned (o) F = {w:.4f} C + {b:.4f}\nbest line   F = {best_w:.4f} C + {best_b:.4f}")
     if noise:
         spread = noise / np.sqrt(len(x))
-        print(f"The truth is 1.8 and 32: off by {w - 1.8:.4f} and {b - 32:.4f}. With errors of "
-              f"{noise:g} in each target,\nabout {spread / x.std():.4f} and "
-              f"{spread * np.sqrt(1 + (x.mean() / x.std()) ** 2):.4f} are to be expected, and more "
-              "steps cannot help: only more data can.")
+        print(f"The truth is 1.8 and 32: off by {w - 1.8:.4f} and {b - 32:.4f}. For errors of std "
+              f"{noise:g} in the targets,\nabout {spread / x.std():.4f} and "
+              f"{spread * np.sqrt(1 + (x.mean() / x.std()) ** 2):.4f} are to be expected. Once the "
+              "best line\nis reached, more steps cannot help; more data can.")
     print("\n  Celsius  predicted      true")
     for celsius in -40, 0, 37, 100:
         print(f"{celsius:9} {w * celsius + b:10.2f} {1.8 * celsius + 32:9.2f}")

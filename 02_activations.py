@@ -4,20 +4,23 @@ Carried from 01: numeric_gradient, relative_error, plot, refuse, command_line.
 New here: a hidden layer, activation functions and their derivatives, gradients by hand.
 
 XOR is 1 if just one of two inputs is 1. One neuron, z = w1 x1 + w2 x2 + b, cannot say 1 by z > 0:
-z(0,1) + z(1,0) = z(0,0) + z(1,1), yet the left side had to be positive and the right negative.
+z(0,1) + z(1,0) = z(0,0) + z(1,1), but the left side would have to be positive, the right not.
 More layers alone do not help: (x W1) W2 = x (W1 W2) is one layer again. An activation f between
-them does, if it is not a straight line. The rows of x are N examples, the columns of W1 are H
-neurons, and a_nj = (sum over d of x_nd W1_dj) + b1_j (matrix products: 03):
+them does, if it is not a straight line. The rows of x are N examples of D inputs, the columns of
+W1 are H neurons, and a_ij = (sum over d of x_id W1_dj) + b1_j (matrix products: 03):
     a = x W1 + b1    (N, H)        h = f(a)    (N, H)        z = h W2 + b2    (N, 1)
-sigmoid(z) = 1 / (1 + e^-z) is the probability that the net gives to the target t = 1. Minus its
-logarithm is ln(1 + e^-z) = ln(1 + e^z) - z; for t = 0, -ln(1 - sigmoid(z)) = ln(1 + e^z). So
+sigmoid(z) = 1 / (1 + e^-z) is the probability that the net gives to t = 1. The loss is minus the
+logarithm of the probability given to the right answer: for t = 1, -ln sigmoid(z) = ln(1 + e^-z)
+= ln(1 + e^z) - z, and for t = 0, -ln(1 - sigmoid(z)) = ln(1 + e^z). In one formula,
     L = mean(ln(1 + e^z) - t z)
-Backwards through the same lines, by the chain rule (dz stands for dL/dz, and so on; proof in 04):
+Backwards through the same lines, by the chain rule (dz stands for dL/dz, and so on; * multiplies
+entry by entry, ^T swaps rows and columns; proof in 04):
     dz = (sigmoid(z) - t) / N      because (ln(1 + e^z))' = e^z / (1 + e^z) = sigmoid(z)
     dW2 = h^T dz      db2 = sum of dz over the examples      dh = dz W2^T
     da = dh * f'(a)   dW1 = x^T da    db1 = sum of da over the examples
-The bend has its price: each layer multiplies the gradient by f'(a) and by a matrix. It vanishes
-with depth if that makes it shorter on the whole: sigmoid' is at most 1/4, and half the ReLUs are 0.
+The bend has its price: on its way back, the gradient is multiplied by f'(a) and by a matrix in each
+layer. If together they shorten it, it vanishes with depth: sigmoid' is at most 1/4, and relu' is 0
+for about half of the units.
 
 Run       python 02_activations.py --activation=tanh
 Expect    3 s. Without a bend at most 75 % on XOR, with one 100 %; after 20 layers of sigmoids
@@ -106,7 +109,8 @@ C = math.sqrt(8 / math.pi)
 
 
 def gelu(x):
-    """GELU in its tanh form (Hendrycks 2016), x (1 + tanh u) / 2, which is x sigmoid(2 u)."""
+    """GELU in its tanh form (Hendrycks 2016): x (1 + tanh u) / 2, which is x sigmoid(2 u),
+    with u = sqrt(2 / pi) (x + 0.044715 x^3)."""
     return x * sigmoid(C * (x + 0.044715 * x * x * x))
 
 
@@ -117,7 +121,7 @@ def gelu_slope(x):
 
 # The derivatives, with s = sigmoid(x) = 1 / (1 + e^-x):
 #   s' = e^-x s^2 = s (1 - s), since e^-x s = 1 - s.      tanh(x) = 2 sigmoid(2x) - 1, so its
-#   derivative is 4 s (1 - s) at 2x, which is 1 - tanh^2.      softplus, ln(1 + e^x), has s.
+#   derivative is 4 s (1 - s) at 2x, which is 1 - tanh^2.      softplus, ln(1 + e^x): s.
 #   SiLU, x s: s + x s (1 - s), and 1 - s = sigmoid(-x).      ReLU has none at 0; we take 0.
 
 
@@ -148,7 +152,7 @@ def loss_and_gradients(p, x, t, name):
 
 
 def net(rng, D, H):
-    """Random weights, so that a and z are about as large as the inputs; biases 0."""
+    """Random weights, so that a is about as large as x, and z as h; biases 0."""
     return {"W1": rng.standard_normal((D, H)) / math.sqrt(D), "b1": np.zeros(H),
             "W2": rng.standard_normal((H, 1)) / math.sqrt(H), "b2": np.zeros(1)}
 
@@ -160,7 +164,7 @@ def score(p, x, name):
 
 def learn(p, x, t, name, steps, lr):
     """Gradient descent on p, in place; returns the accuracy."""
-    with np.errstate(all="ignore"):                     # if it diverges, we look at the loss
+    with np.errstate(all="ignore"):                     # divergence shows in the loss
         for step in range(steps):
             loss, gradients = loss_and_gradients(p, x, t, name)
             refuse(not math.isfinite(loss), f"{name} diverges at step {step}: lower --lr")
@@ -230,8 +234,8 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
         w, b = w - xor.T @ dz, b - dz.sum(0)
     z = xor @ w + b
     print(f"One neuron on XOR: loss {np.mean(np.logaddexp(0, z) - xor_t * z):.4f}, which is ln 2 = "
-          f"{math.log(2):.4f}: it says {sigmoid(z).mean():.2f} to everything.\nNo line does "
-          "better: there the gradient is 0, and this loss has one valley only.")
+          f"{math.log(2):.4f}: it says {sigmoid(z).mean():.2f} to everything.\nNo line has "
+          "a lower loss: the gradient is 0 here, and this loss is convex.")
 
     x, W1, W2 = (rng.standard_normal(shape) for shape in ((5, 2), (2, 8), (8, 3)))
     collapse = relative_error(x @ W1 @ W2, x @ (W1 @ W2))
@@ -240,6 +244,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
 
     points, targets = circles(rng, 100)
     accuracy, errors, trained = {}, {}, {}
+    print("Relative errors against central differences, and accuracy after training")
     print("activation   f' error   gradient error   XOR   circles")
     for name, (f, slope) in ACTIVATIONS.items():
         u = np.linspace(-3, 3, 40)                                  # without 0, where ReLU bends
@@ -260,7 +265,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
         print(f"{name:10} {relative_error(slope(u), numeric):10.0e} {errors[name]:16.0e}"
               f" {scores[0]:5.0%} {scores[1]:9.0%}")
 
-    print("\nf as *, f' as o, from -3 to 3")
+    print("\nf as *, f' as o, from -3 to 3, each with its own vertical scale")
     u = np.linspace(-3, 3, 61)
     for group in list(ACTIVATIONS)[:4], list(ACTIVATIONS)[4:]:
         print("".join(f"{'':10}{name:14}" for name in group))

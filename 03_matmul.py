@@ -6,14 +6,15 @@ New here: a layer four ways, each with less Python; batches; broadcasting; opera
 A layer of H neurons, each with D weights and a bias, answers B examples at once:
     Y = X W + b      (B, H) = (B, D) (D, H) + (H,)      Y_ij = (sum over d of X_id W_dj) + b_j
 Each Y_ij is one dot product. There are B H of them, of D multiplications and D additions: 2 B D H
-operations. Adding b (H,) to (B, H) broadcasts: b is used for every row as if it were copied B
-times. Its mirror image comes in 04: the gradient of b sums over the B rows that b was copied to.
+operations (1 GFLOP/s is 10^9 of them a second). Adding b (H,) to (B, H) broadcasts: b is used for
+every row as if it were copied B times. Its mirror image comes in 04: the gradient of b sums over
+the B rows that b was copied to.
 
 How fast can it be? Memory or a cache delivers bytes, the processor multiplies, and the slower of
 the two decides. In float32 the arrays hold 4 (B D + D H + B H) bytes. For one example nearly all
 of them are W, and each weight serves one multiplication and one addition: half an operation per
 byte. In a batch each weight, once it has been fetched, serves all B examples. float32 has half the
-bytes of float64, and the processor multiplies twice as many of its numbers in one instruction.
+bytes of float64, and one instruction multiplies twice as many of its numbers.
 
 Run       python 03_matmul.py --size=2048
 Expect    4 s. One product is ten thousand times as fast as three loops, and a batch of 128 runs
@@ -88,7 +89,7 @@ def layer(X, W, b):
 
 
 def seconds(work, budget=0.2):
-    """The least time that work() took in as many calls as fit the budget: disturbances only add."""
+    """The least time of work(), in as many calls as fit the budget: disturbances only add time."""
     least, end = math.inf, time.perf_counter() + budget
     while least == math.inf or time.perf_counter() < end:
         start = time.perf_counter()
@@ -128,10 +129,10 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
     operations, times = 2 * batch * inputs * neurons, {}
     print(f"Y = X W + b, {X.shape} {W.shape} + {b.shape} -> {(batch, neurons)}: "
           f"{operations / 1e6:.2f} million operations")
-    print("way                      seconds     GFLOP/s  times faster")
+    print("way                      seconds     GFLOP/s times as fast")
     for way in layer_by_numbers, layer_by_neurons, layer_by_examples, layer:
-        expected = layer(np.abs(X), np.abs(W), np.abs(b))               # what rounding goes by
-        assert np.abs(way(X, W, b) - layer(X, W, b)).max() < 1e-5 * expected.max()
+        scale = layer(np.abs(X), np.abs(W), np.abs(b)).max()            # rounding grows with it
+        assert np.abs(way(X, W, b) - layer(X, W, b)).max() < 1e-5 * scale
         times[way.__name__] = took = seconds(lambda: way(X, W, b), budget)
         slowest = times["layer_by_numbers"]
         print(f"{way.__name__:20} {took:11.7f} {operations / took / 1e9:11.4f}"
@@ -148,7 +149,7 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
     for dtype in np.float32, np.float64:
         X, W, _ = arrays(rng, 1024, 1024, 1024, dtype)
         best[dtype.__name__] = 2 * 1024 ** 3 / seconds(lambda: X @ W, 2 * budget) / 1e9
-    print("This machine's best, 1024 x 1024 x 1024: " + ", ".join(
+    print("One product 1024 x 1024 x 1024: " + ", ".join(
         f"{rate:.0f} GFLOP/s in {name}" for name, rate in best.items()))
 
     rates = {}
@@ -156,13 +157,16 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
         X, W, _ = arrays(rng, B, size, size)
         rates[B] = 2 * B * size * size / seconds(lambda: X @ W, budget) / 1e9
     widest = max(best["float32"], *rates.values())
-    print(f"\nX W with W {(size, size)} in float32\nbatch  op/byte  GFLOP/s     GB/s")
+    print(f"\nX W with W {(size, size)} in float32; GB/s if each array moves once")
+    print("batch  op/byte  GFLOP/s     GB/s")
     for B, rate in rates.items():
         per_byte = 2 * B * size * size / (4 * (2 * B * size + size * size))
         print(f"{B:5} {per_byte:8.1f} {rate:8.1f} {rate / per_byte:8.1f} "
               f"|{'#' * round(60 * rate / widest)}")
     print(f"{'best':>5} {'':8} {widest:8.1f} {'':8} |{'#' * 60}")
-    print("\nOn an NVIDIA GPU the line X @ W + b runs unchanged, after: import cupy as np")
+    print("For a batch of 1 BLAS has a routine of its own, matrix times vector.")
+    print("\nWith CuPy arrays on an NVIDIA GPU the line X @ W + b runs unchanged (to time it, wait "
+          "for the GPU).")
     return {"seconds": times, "gflops": rates, "best_gflops": best}
 
 

@@ -6,16 +6,18 @@ New here: the multi-layer perceptron, softmax and cross-entropy, the four rules 
 Forward, for layers l = 1 .. n and h_0 = X, the N examples as rows:
     a_l = h_(l-1) W_l + b_l        (N, D_l)        h_l = max(a_l, 0), except after the last layer
     p = softmax(a_n), p_k = e^(a_k) / sum_j e^(a_j)           L = mean over examples of -ln p_y
+Here a_k is entry k of an example's row of a_n, the logits, and y is the example's right class.
 Backward, delta_l stands for dL/da_l:
- 1 The output. For one example, -ln p_y = ln(sum_j e^(a_j)) - a_y. Its first term has the derivative
-   e^(a_k) / sum_j e^(a_j) = p_k, its second -1 for k = y, else 0. So delta_n = (p - onehot(y)) / N,
-   where onehot(y) is 1 in column y and 0 elsewhere.
- 2 The weights. Nudge W_jk by eps: in every example i, a_ik moves by eps h_ij, and L by the sum of
-   eps h_ij delta_ik over i. So gradients add up over all paths from W_jk to L:
-   dW_jk = sum_i h_ij delta_ik, which is dW_l = h_(l-1)^T delta_l.
+ 1 The output. For one example, -ln p_y = ln(sum_j e^(a_j)) - a_y. By a_k, its first term has the
+   derivative e^(a_k) / sum_j e^(a_j) = p_k, its second -1 for k = y, else 0. With the 1/N of the
+   mean, delta_n = (p - onehot(y)) / N, where onehot(y) is 1 in column y and 0 elsewhere.
+ 2 The weights. Let h be h_(l-1), a and delta those of layer l. Nudge W_jk by a small eps: in every
+   example i, a_ik moves by eps h_ij, and L by the sum of eps h_ij delta_ik over i. So gradients
+   add up over all paths to L: dW_jk = sum_i h_ij delta_ik, that is dW_l = h_(l-1)^T delta_l.
  3 The biases. b_k was copied to all N rows (broadcast): db_l = sum of delta_l over the rows.
  4 The layer below. h_ij feeds every unit k of its row, by W_jk: dh_ij = sum_k delta_ik W_jk, that
-   is dh_(l-1) = delta_l W_l^T, and max passes it on where a > 0: delta_(l-1) = dh_(l-1) * (a > 0).
+   is dh_(l-1) = delta_l W_l^T. The max passes it on where a_(l-1) > 0:
+   delta_(l-1) = dh_(l-1) * (a_(l-1) > 0).
 
 Run       python 04_backprop.py --layers=3 --hidden=32
 Expect    1 s. Gradients agree with differences to 1e-8; 99 % after 100 steps; all gradients
@@ -79,7 +81,7 @@ def command_line(main):
 
 
 def seconds(work, budget=0.2):
-    """The least time that work() took in as many calls as fit the budget: disturbances only add."""
+    """The least time of work(), in as many calls as fit the budget: disturbances only add time."""
     least, end = math.inf, time.perf_counter() + budget
     while least == math.inf or time.perf_counter() < end:
         start = time.perf_counter()
@@ -91,7 +93,7 @@ def seconds(work, budget=0.2):
 # ---- new here -----------------------------------------------------------------------------------
 
 def random_net(rng, sizes):
-    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / D) suits ReLU (He 2015; why: 06)."""
+    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; see 02)."""
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
 
@@ -112,7 +114,7 @@ def softmax(a):
 
 
 def mean_loss(a, y):
-    """Mean of -ln softmax(a)[y], by logarithms alone, so that no probability rounds to 0."""
+    """Mean of -ln p_y, as ln(sum_j e^(a_j)) - a_y: p, which may round to 0, is never formed."""
     a = a - a.max(1, keepdims=True)
     return np.mean(np.log(np.exp(a).sum(1)) - a[np.arange(len(y)), y])
 
@@ -131,7 +133,7 @@ def backward(net, h, a, y):
 
 
 def spiral(rng, n, arms=3, noise=0.15):
-    """n points on each of some arms that wind around the origin: X (n arms, 2), y (n arms,)."""
+    """n points on each of the arms that wind around the origin: X (n arms, 2), y (n arms,)."""
     radius, arm = np.tile(np.linspace(0.1, 1, n), arms), np.repeat(np.arange(arms), n)
     angle = 2 * math.pi * arm / arms + 4 * radius + noise * rng.standard_normal(n * arms)
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
@@ -179,7 +181,7 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
             numeric = numeric_gradient(lambda: mean_loss(forward(net, X[few])[1], y[few]), array)
             error = relative_error(gradient, numeric)
             print(f"  {name}{l} {str(array.shape):9} {error:.0e}")
-            worst = np.maximum(worst, error)            # which keeps NaN
+            worst = np.maximum(worst, error)            # max would lose NaN
     assert worst < 1e-7
 
     net = random_net(rng, [2] + [hidden] * (layers - 1) + [3])
@@ -195,14 +197,17 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
             for (W, b), (dW, db) in zip(net, backward(net, h, a, y)):
                 W -= lr * dW
                 b -= lr * db
+    print("\nThe plane as the net sees it, in three classes . : and #. The points a belong on ., "
+          "b on : and c on #.")
     draw_regions(net, X, y)
 
     size = sum(W.size + b.size for W, b in net)
     once = seconds(lambda: mean_loss(forward(net, X)[1], y))
     both = seconds(lambda: backward(net, *forward(net, X), y))
     print(f"\nA forward pass takes {once * 1e6:.0f} us. All {size:,} derivatives take "
-          f"{both / once:.1f} forward passes by\nbackpropagation; central differences need "
-          f"{2 * size:,}, {2 * size * once / both:,.0f} times as long.")
+          f"{both / once:.1f} forward passes by\nbackpropagation, the forward pass included; "
+          f"central differences take {2 * size:,} of them,\nwhich is "
+          f"{2 * size * once / both:,.0f} times as long.")
     return {"accuracy": accuracy, "loss": loss, "gradient_error": worst,
             "forward_passes": both / once}
 
