@@ -563,9 +563,10 @@ def test_a_read_only_folder_is_refused_before_training(folder):
 
 def test_fetch_uses_only_the_right_bytes_and_tries_the_next_host(folder):
     right, digest = gzip.compress(b"right bytes"), hashlib.sha256(b"right bytes").hexdigest()
-    for name, content in (("right", right), ("cut", right[:-5]), ("page", b"<html>502</html>")):
+    for name, content in (("right", right), ("cut", right[:-5]), ("page", b"<html>502</html>"),
+                          ("other", gzip.compress(b"other bytes"))):
         Path(name).write_bytes(content)
-    bad = [Path(name).absolute().as_uri() for name in ("absent", "cut", "page")]
+    bad = [Path(name).absolute().as_uri() for name in ("absent", "cut", "page", "other")]
     good = Path("right").absolute().as_uri()
     assert gpt.fetch("x.gz", bad, digest) is None and not Path("data").exists()
     assert gpt.fetch("x.gz", [*bad, good], digest) == b"right bytes"
