@@ -16,9 +16,9 @@ All work happens on a stream x of C numbers per character, to which each layer a
     logits = norm(x) @ head               after the last layer
 
 Much has improved since GPT-2 (2019). To put one old part back costs, in nats after 300 steps:
-AdamW for Muon at most 0.15; learned positions for rotary 0.16; random out, down and head matrices for
-zeros 0.04; no token shift 0.04; GELU for squared ReLU 0.02; LayerNorm for RMSNorm, or queries and
-keys without norm, less than 0.01, which is what another seed does.
+AdamW for Muon at most 0.15; learned positions for rotary 0.16; random out, down and head matrices
+for zeros 0.04; no token shift 0.04; GELU for squared ReLU 0.02; LayerNorm for RMSNorm, or queries
+and keys without norm, less than 0.01, which is what another seed does.
 
 Run       python 11_gpt.py            (--help lists the options; --data=my.txt for your own text)
           python 11_gpt.py --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
