@@ -1,8 +1,8 @@
 """11  A GPT learns to write like Shakespeare, one character at a time.
 
 Carried, with their helpers, from 01: refuse, command_line, plot.  05: Tensor.  06: adam, muon,
-linear_decay.  07: keep, fetch, Progress, cross_entropy.  08: embedding, rotary.  09: attention.
-10: rms_norm, feed_forward, token_shift.
+linear_decay, cross_entropy.  07: keep, check_writable, fetch, Progress.  08: embedding, rotary.
+09: attention.  10: rms_norm, feed_forward, token_shift.
 New here: the model, the text, checkpoints, sampling, training on many threads or machines.
 
 A language model gives each possible next character a probability. By the chain rule of
@@ -102,6 +102,17 @@ def keep(path, write):
         raise
 
 
+def check_writable(path):
+    """Refuse a file that could not be written, before the training and not after it."""
+    try:
+        refuse(os.path.isdir(path), f"cannot write {path}: it is a directory")
+        with open(f"{path}.part", "wb"):
+            pass
+        os.remove(f"{path}.part")
+    except (OSError, ValueError) as problem:
+        refuse(True, f"cannot write {path}: {problem}")
+
+
 def fetch(name, urls, sha256):
     """The bytes of data/name, unpacked if it ends in .gz, or else of the first URL that has them.
 
@@ -162,7 +173,10 @@ class Tensor:
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp maps the gradient of this array to those of its parents, in their order."""
-        self.data, self.grad, self.parents, self.vjp = np.asarray(data), None, parents, vjp
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":
+            self.data = self.data.astype(float)
+        self.grad, self.parents, self.vjp = None, parents, vjp
 
     def backward(self):
         """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released."""
@@ -642,17 +656,6 @@ def check(s):
     refuse(s.channels % s.heads, f"{s.channels} channels do not divide into {s.heads} heads")
     refuse(s.channels // s.heads % 2, f"{s.channels} channels in {s.heads} heads leave an odd "
            "number in each, but rotary positions turn pairs")
-
-
-def check_writable(path):
-    """Refuse a checkpoint that could not be written, before the training and not after it."""
-    try:
-        refuse(os.path.isdir(path), f"cannot write the checkpoint {path}: it is a directory")
-        with open(f"{path}.part", "wb"):
-            pass
-        os.remove(f"{path}.part")
-    except (OSError, ValueError) as problem:
-        refuse(True, f"cannot write the checkpoint {path}: {problem}")
 
 
 def world():

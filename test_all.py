@@ -33,11 +33,14 @@ def load(name):
     return module
 
 
-gpt = load("11_gpt")
+gpt, autograd, optim, mnist = map(load, ("11_gpt", "05_autograd", "06_optim", "07_mnist"))
 FLAGS = {                                               # what makes each script quick
     "01_neuron": [], "02_activations": ["--steps=20"],
     "03_matmul": ["--batch=2", "--inputs=8", "--neurons=4", "--size=16", "--budget=0"],
-    "04_backprop": ["--steps=20", "--points=10", "--hidden=8"], "11_gpt": TINY_FLAGS,
+    "04_backprop": ["--steps=20", "--points=10", "--hidden=8"],
+    "05_autograd": ["--steps=5", "--points=10", "--hidden=8"],
+    "06_optim": ["--steps=2", "--seeds=1", "--hidden=4"],
+    "07_mnist": ["--epochs=1", "--hidden=8"], "11_gpt": TINY_FLAGS,
 }
 
 
@@ -167,6 +170,23 @@ def test_gradient_of(name):
     for x, array in zip(inputs, arrays):
         assert x.grad.shape == array.shape
         assert relative_error(x.grad, numeric_gradient(value, array)) < 1e-6
+
+
+@pytest.mark.parametrize("name", autograd.OPERATIONS)
+def test_05_gradient_of(name):
+    function, *shapes = autograd.OPERATIONS[name]
+    arrays = [normal(*shape) for shape in shapes]
+    inputs = [autograd.Tensor(array) for array in arrays]
+    cotangent = normal(*function(*inputs).data.shape)
+    value = lambda: (function(*map(autograd.Tensor, arrays)).data * cotangent).sum()
+    (function(*inputs) * cotangent).backward()
+    for x, array in zip(inputs, arrays):
+        assert x.grad.shape == array.shape
+        assert relative_error(x.grad, numeric_gradient(value, array)) < 1e-6
+    single = [autograd.Tensor(array.astype(np.float32)) for array in arrays]
+    out = function(*single)
+    out.backward()
+    assert {array.dtype for array in [out.data, *(x.grad for x in single)]} == {np.dtype("f4")}
 
 
 def random_weights(V, C, dtype):
@@ -367,6 +387,196 @@ def test_04_learns_the_spiral(capsys):
     assert result["accuracy"] > 0.99 and result["gradient_error"] < 1e-7
 
 
+# ---- 05 to 07 -----------------------------------------------------------------------------------
+
+def test_05_values_by_hand():
+    a, row = autograd.Tensor([[1, 2], [3, 4]]), np.array([10.0, 20.0])
+    for found, expected in (
+            (a + 1, [[2, 3], [4, 5]]), (1 - a, [[0, -1], [-2, -3]]), (-a, [[-1, -2], [-3, -4]]),
+            (a - row, [[-9, -18], [-7, -16]]), (row - a, [[9, 18], [7, 16]]),
+            (3 * a / 2, [[1.5, 3], [4.5, 6]]), (a ** 2, [[1, 4], [9, 16]]),
+            (12 / a, [[12, 6], [4, 3]]), (row / a, [[10, 10], [10 / 3, 5]]),
+            (a @ a, [[7, 10], [15, 22]]),
+            (np.eye(2) @ a, a.data), (np.float64(2) * a, 2 * a.data),
+            (a.sum(), 10), (a.sum(0), [4, 6]), (a.sum(1, keepdims=True), [[3], [7]]),
+            (a.mean(), 2.5), (a.max(1), [2, 4]), (a.reshape(4), [1, 2, 3, 4]),
+            (a.transpose(), [[1, 3], [2, 4]]), (a[1, 0], 3), (a.exp().log(), a.data),
+            (a.tanh(), np.tanh(a.data)), ((a - 2).relu(), [[0, 0], [1, 2]])):
+        assert isinstance(found, autograd.Tensor)
+        assert found.data.shape == np.shape(expected) and np.allclose(found.data, expected)
+
+
+def test_05_largest_of_equals_share_the_gradient():
+    a = autograd.Tensor([[2.0, 5.0, 5.0], [1.0, 0.0, 1.0]])
+    a.max(1).backward()
+    assert a.grad.tolist() == [[0, 0.5, 0.5], [0.5, 0, 0.5]]
+
+
+def test_05_whole_numbers_become_real_ones():
+    a = autograd.Tensor([1, 2])
+    (a * 0.5).backward()
+    assert a.grad.tolist() == [0.5, 0.5]
+
+
+def test_05_leaves_add_up_and_graphs_are_released():
+    a = autograd.Tensor([1.0, 2.0])
+    (a * a).backward()
+    y = a * a
+    y.backward()
+    assert a.grad.tolist() == [4, 8]
+    with pytest.raises(RuntimeError, match="released"):
+        y.backward()
+    assert a.grad.tolist() == [4, 8]
+
+
+def test_05_order_matters():
+    a, b = autograd.Tensor(2.0), autograd.Tensor(3.0)
+    y = autograd.example(a, b)[-1]
+    y.grad = np.ones(())
+    autograd.naive(y)
+    assert (y.data, a.grad, b.grad) == (41, 29, 22)     # the engine finds 25 and 19: see above
+
+
+def test_05_learns_the_spiral_with_the_gradients_of_04(capsys):
+    result = autograd.main()
+    assert result["accuracy"] > 0.99 and result["difference"] < 1e-12
+    assert result["memory"][1] < 1.1 * result["memory"][0]
+    assert "a = 2 [25]" in capsys.readouterr().out
+
+
+SECOND = 0.1 * (0.29 / 0.19) / math.sqrt(0.0499 / 0.0199)      # Adam: m = 0.29, v = 0.0499
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("sgd", [0.9, 0.7]), ("momentum", [0.9, 0.61]), ("nesterov", [0.81, 0.349]),
+    ("rmsprop", [0, -0.2 / math.sqrt(0.0499)]), ("adam", [0.9, 0.9 - SECOND]),
+    ("adamw", [0.899, 0.898101 - SECOND])])
+def test_06_two_steps_by_hand(name, expected):
+    """From w = 1, with gradients 1 and 2 and a rate of 0.1."""
+    w, state = np.ones(1), {}
+    for dw, value in zip((1.0, 2.0), expected):
+        getattr(optim, name)(w, np.array([dw]), state, 0.1)
+        assert np.isclose(w[0], value, atol=1e-7)
+
+
+def test_06_schedules_by_hand():
+    at = lambda schedule, *steps: [schedule(step, 100) for step in steps]
+    assert at(optim.constant, 1, 20, 100) == [0.05, 1, 1]
+    assert np.allclose(at(optim.staircase, 1, 50, 51, 76), [0.05, 1, 0.1, 0.01])
+    assert np.allclose(at(optim.cosine, 1, 20), [0.05, 1])
+    assert np.isclose(optim.cosine(60, 99), 0.5) and optim.cosine(99, 99) < 0.001
+    for schedule in optim.SCHEDULES.values():
+        for steps in 1, 5, 40:
+            assert all(0 < schedule(step, steps) <= 1 for step in range(1, steps + 1))
+
+
+def test_06_clipping_keeps_the_direction():
+    shortened = optim.clip([np.array([3.0]), np.array([[4.0]])], 1)
+    assert np.allclose([g.item() for g in shortened], [0.6, 0.8])
+    assert optim.clip([np.array([3.0])], 5)[0] == 3
+
+
+def test_06_an_epoch_sees_each_example_once():
+    places = optim.batches(np.random.default_rng(0), 10, 5)
+    first, second = (np.concatenate([next(places), next(places)]) for _ in range(2))
+    assert sorted(first) == sorted(second) == list(range(10)) and list(first) != list(second)
+
+
+def test_06_starts():
+    W = optim.orthogonal(RNG, 8, 20)
+    assert np.allclose(W @ W.T, 2 * np.eye(8))
+    he = optim.STARTS["He, ReLU"][1](RNG, 200, 300)
+    assert np.isclose(he.std(), math.sqrt(2 / 200), rtol=0.02)
+
+
+def test_06_what_the_page_says(capsys):
+    result = optim.main(steps=100, seeds=1)
+    assert max(result["valley"].values()) < 0.2 and len(result["race"]) == 7
+    assert max(result["race"]["Adam"], result["race"]["Muon"]) < result["race"]["SGD"]
+    starts = result["starts"]
+    assert starts["zeros"] == starts["too small"] < 0.34 and starts["He, ReLU"] > 0.9
+    assert result["clipping"][0.3][0] < 0.3 < result["clipping"][math.inf][0]
+    apart, within = result["decay"]
+    assert np.allclose(apart, 0.999 ** 1000, atol=0.01) and within[1] < 1e-3 < 0.3 < within[0]
+
+
+def idx(array):
+    """The bytes of an IDX file."""
+    array = np.asarray(array, np.uint8)
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def own_digits(folder, n=60, test=24):
+    """Four files in MNIST's format: the label is how many quarters of the image are white."""
+    Path(folder).mkdir(exist_ok=True)
+    for part, count in (("train", n), ("t10k", test)):
+        labels = RNG.integers(5, size=count)
+        images = np.zeros((count, 28, 28))
+        for image, label in zip(images, labels):
+            image[:, :7 * label] = 255
+        Path(folder, f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        Path(folder, f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+
+
+def test_07_idx_by_hand():
+    content = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 7, 8, 9, 255])
+    assert mnist.read_idx(content, "images").tolist() == [[[7, 8], [9, 255]]]
+    assert mnist.read_idx(idx([3, 1]), "labels").tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\0\0\x08", idx([1, 2]), idx(np.ones((2, 2, 2)))[:-1], idx(np.ones((2, 2, 2))) + b"1",
+    idx(np.ones((2, 2, 2)))[:9], b"<html>502 Bad Gateway</html>",
+    idx(np.ones((2, 2, 2))).replace(b"\x08", b"\x0d", 1)])
+def test_07_a_wrong_idx_file_is_refused(content):
+    with pytest.raises(SystemExit, match="^error: images"):
+        mnist.read_idx(content, "images")
+
+
+def test_07_distortion():
+    images = RNG.random((3, 784), dtype=np.float32)
+    same = mnist.distort(np.random.default_rng(0), images, 0)
+    assert same.dtype == np.float32 and np.allclose(same, images, atol=1e-2)
+    a, b, both = (mnist.distort(np.random.default_rng(0), x, 1.0)
+                  for x in (images, images[::-1], images + images[::-1]))
+    assert np.allclose(a + b, both, atol=1e-5) and not np.allclose(a, images, atol=0.1)
+    dot = np.zeros((28, 28), np.float32)
+    dot[13:15, 13:15] = 1
+    moved = [mnist.distort(RNG, dot.reshape(1, 784)).reshape(28, 28) for _ in range(200)]
+    middle = [np.einsum("ij,kij->k", image / image.sum(), mnist.GRID) for image in moved]
+    assert np.abs(np.mean(middle, 0)).max() < 0.5 < np.std(middle, 0).min() < 2
+
+
+def test_07_stays_float32_and_is_the_same_twice(folder, capsys):
+    own_digits("own")
+    results = [mnist.main(data="own", hidden=8, batch=10, epochs=20, out=f"{i}.npz", seed=seed)
+               for i, seed in enumerate((0, 0, 1))]
+    assert results[0]["test_accuracy"] > 0.5 and results[0]["confusion"].sum() == 24
+    nets = [[array for pair in mnist.load_net(f"{i}.npz") for array in pair] for i in range(3)]
+    assert all(map(np.array_equal, nets[0], nets[1])) and not np.array_equal(nets[0][0], nets[2][0])
+    assert {array.dtype for array in nets[0]} == {np.dtype(np.float32)}
+    again = mnist.main(data="own", load="0.npz", out="")
+    assert again["test_accuracy"] == results[0]["test_accuracy"]
+    assert "test accuracy" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_07_drawn_digits_can_be_learned(folder, capsys, monkeypatch):
+    monkeypatch.setattr(mnist, "fetch", lambda *_: None)
+    result = mnist.main(epochs=4, hidden=128, batch=64, out="")
+    assert result["test_accuracy"] > 0.85 and len(result["held_out"]) == 4
+    assert "learning from drawn digits" in capsys.readouterr().out
+    assert os.listdir() == ["text.txt"]                 # nothing is left behind
+
+
+@pytest.mark.skipif(not (HERE / "data" / "t10k-images-idx3-ubyte.gz").exists(),
+                    reason="data/ does not hold MNIST")
+def test_07_mnist(folder, capsys):
+    os.symlink(HERE / "data", "data")
+    result = mnist.main(epochs=1, hidden=64, out="")
+    assert result["test_accuracy"] > 0.9
+    assert capsys.readouterr().out.startswith("MNIST: 55,000 images to train on, 5,000 held out")
+
+
 # ---- 11: training, checkpoints, sampling --------------------------------------------------------
 
 def test_training_stays_float32_and_learns(folder):
@@ -506,7 +716,7 @@ BAD = {
     "--resume=other.npz": (1, "not a whole checkpoint"),
     "--resume=wide.npz": (1, "holds a GPT with channels=32, not 16"),
     "--resume=abc.npz --steps=9": (1, "other characters"),
-    "--out=.": (1, "it is a directory"), "--out=absent/gpt.npz": (1, "cannot write the checkpoint"),
+    "--out=.": (1, "it is a directory"), "--out=absent/gpt.npz": (1, "cannot write absent/gpt.npz"),
 }
 
 
@@ -531,6 +741,11 @@ BAD_ELSEWHERE = """
 02_activations --steps=0 --hidden=0 --lr=-1 --lr=1e9 --activation=none --seed=-1
 03_matmul --batch=0 --inputs=-1 --neurons=99999 --size=0 --budget=nan --seed=-1
 04_backprop --steps=0 --layers=0 --hidden=-1 --points=0 --lr=nan --lr=1e9 --seed=-1
+05_autograd --steps=0 --layers=21 --hidden=0 --points=-5 --lr=-inf --lr=1e9 --seed=-1
+06_optim --steps=0 --hidden=20000 --seeds=0 --seed=-1
+07_mnist --epochs=0 --hidden=-1 --batch=0 --batch=9000 --lr=0 --lr=1e20 --distortion=nan
+07_mnist --distortion=-1 --seed=-1 --data=absent --data=07_mnist.py --out=. --out=absent/x
+07_mnist --load=absent --load=. --load=07_mnist.py
 """
 
 
@@ -558,7 +773,7 @@ def test_what_cannot_be_done_ends_in_one_sentence(flags, troubled):
 def test_a_read_only_folder_is_refused_before_training(folder):
     shutil.copy(HERE / "11_gpt.py", folder)
     folder.chmod(0o500)
-    with pytest.raises(SystemExit, match="cannot write the checkpoint"):
+    with pytest.raises(SystemExit, match="cannot write gpt.npz"):
         train()
     folder.chmod(0o700)
 

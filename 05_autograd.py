@@ -1,0 +1,459 @@
+"""05  Autograd: an engine that derives for us.
+
+Carried from 01: numeric_gradient, relative_error, refuse, command_line.  04, to compare with:
+random_net, forward, softmax, backward, spiral.
+New here: Tensor, an array that can find its gradient; unbroadcast, gradient_error.
+
+Any net is a chain of simple operations, and the rules of 04 follow one pattern. Let y = f(x) be one
+operation, on arrays, somewhere on the way to a number L, and let g = dL/dy, of the shape of y. By
+the chain rule, summed over all paths,
+    dL/dx_j = sum over i of g_i J_ij        with the Jacobian J_ij = dy_i/dx_j
+This is the vector-Jacobian product, vjp(g). J itself is never formed: for y = exp(x) it is
+diagonal and vjp(g) = g * y; for Y = A B, rules 2 and 4 of 04 say vjp(G) = (G B^T, A^T G).
+So an engine needs two things (reverse mode; Linnainmaa 1970):
+ 1 Each operation keeps its inputs, called parents, and its vjp. The results form a graph.
+ 2 From L, with dL/dL = 1, walk back through the graph. Each node gives vjp(g) to its parents. A
+   node that was used twice has two paths to L: its gradient is the sum of what it is given. It may
+   be passed on only when it is whole, so a node waits for all that was made from it. An order
+   in which nobody comes before what it was made from is a topological order; we walk it backwards.
+
+Run       python 05_autograd.py --steps=200
+Expect    2 s. Every operation agrees with differences to 1e-8, the net with 04 to 1e-14
+Left out  gradients of gradients; other functions, which are as easily written (07 to 11)
+"""
+import argparse, inspect, math, os, re, sys, tracemalloc
+
+import numpy as np
+
+# N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers below K
+
+
+# ---- carried from 01_neuron.py and 04_backprop.py, unchanged ------------------------------------
+
+def numeric_gradient(f, x, eps=1e-6):
+    """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
+    gradient = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        kept = x[i]
+        x[i] = kept + eps
+        above = f()
+        x[i] = kept - eps
+        gradient[i] = (above - f()) / (2 * eps)
+        x[i] = kept
+    return gradient
+
+
+def relative_error(found, expected):
+    """The largest difference, relative to the largest expected value."""
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+
+
+def refuse(wrong, sentence):
+    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
+    if wrong:
+        raise SystemExit(f"error: {sentence}")
+
+
+def command_line(main):
+    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    for name, argument in inspect.signature(main).parameters.items():
+        value = argument.default
+        parser.add_argument(f"--{name}", type=type(value), default=value,
+                            help=f"{gloss[name]} (default: {value!r})")
+    arguments = parser.parse_args(None if "__file__" in globals() else [])
+    try:
+        main(**vars(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        refuse(True, "there is not enough memory for these sizes")
+    except BrokenPipeError:                         # whoever read our output (say, head) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def random_net(rng, sizes):
+    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; see 02)."""
+    return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
+            for d_in, d_out in zip(sizes, sizes[1:])]
+
+
+def forward(net, X):
+    """h_0 .. h_(n-1), which backward will need, and the logits a_n (N, K)."""
+    h = [X]
+    for W, b in net[:-1]:
+        h.append(np.maximum(h[-1] @ W + b, 0))
+    W, b = net[-1]
+    return h, h[-1] @ W + b
+
+
+def softmax(a):
+    """Probabilities (N, K) from logits a (N, K)."""
+    e = np.exp(a - a.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def backward(net, h, a, y):
+    """[(dW, db), ...]: the lines of forward in reverse order, by the four rules."""
+    delta = softmax(a)
+    delta[np.arange(len(y)), y] -= 1
+    delta /= len(y)
+    gradients = []
+    for l in reversed(range(len(net))):
+        gradients.append((h[l].T @ delta, delta.sum(0)))
+        if l:
+            delta = (delta @ net[l][0].T) * (h[l] > 0)
+    return gradients[::-1]
+
+
+def spiral(rng, n, arms=3, noise=0.15):
+    """n points on each of the arms that wind around the origin: X (n arms, 2), y (n arms,)."""
+    radius, arm = np.tile(np.linspace(0.1, 1, n), arms), np.repeat(np.arange(arms), n)
+    angle = 2 * math.pi * arm / arms + 4 * radius + noise * rng.standard_normal(n * arms)
+    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
+
+
+# ---- new here -----------------------------------------------------------------------------------
+
+def unbroadcast(grad, shape):
+    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    axes = tuple(i for i, size in enumerate(shape) if size < grad.shape[i])
+    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+
+
+class Tensor:
+    """An array that remembers how it was made, so that gradients find their way back."""
+
+    __array_ufunc__ = None              # so that NumPy leaves array + Tensor to our __radd__
+
+    def __init__(self, data, parents=(), vjp=None):
+        """vjp maps the gradient of this array to those of its parents, in their order."""
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":               # whole numbers: they cannot move a little
+            self.data = self.data.astype(float)
+        self.grad, self.parents, self.vjp = None, parents, vjp
+
+    def backward(self):
+        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released."""
+        order, seen, stack = [], set(), [(self, False)]
+        while stack:                    # depth first; a stack of our own, as recursion has a limit
+            node, parents_done = stack.pop()
+            if parents_done:
+                order.append(node)      # so every node comes after all its parents
+            elif id(node) not in seen:
+                if node.parents is None:
+                    raise RuntimeError("backward() has released this graph: compute it again")
+                seen.add(id(node))
+                stack.append((node, True))
+                stack.extend((parent, False) for parent in node.parents)
+        self.grad = np.ones_like(self.data)
+        while order:
+            node = order.pop()          # from the end: all that was made from it has been here
+            if node.parents:
+                for parent, grad in zip(node.parents, node.vjp(node.grad)):
+                    parent.grad = grad if parent.grad is None else parent.grad + grad
+                node.grad = node.parents = node.vjp = None      # free its memory at once
+
+    def lift(self, other):
+        """A number or an array as a Tensor of the same dtype."""
+        return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    # Broadcasting copies a smaller array. By rule 2 the gradients of the copies add up, which is
+    # what unbroadcast does. (a + b)' = a' + b', so both get g; (a b)' = b a' + a b'.
+
+    def __add__(self, other):
+        other = self.lift(other)
+        a, b = self.data, other.data
+        return Tensor(a + b, (self, other),
+                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+    def __mul__(self, other):
+        other = self.lift(other)
+        a, b = self.data, other.data
+        return Tensor(a * b, (self, other),
+                      lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
+
+    def __pow__(self, k):                               # k is a number
+        a = self.data
+        return Tensor(a ** k, (self,), lambda g: (g * k * a ** (k - 1),))
+
+    __radd__, __rmul__ = __add__, __mul__               # number + Tensor, number * Tensor
+
+    def __neg__(self):
+        return self * -1
+
+    def __sub__(self, other):
+        return self + -self.lift(other)
+
+    def __rsub__(self, other):
+        return -self + other
+
+    def __truediv__(self, other):
+        return self * self.lift(other) ** -1
+
+    def __rtruediv__(self, other):
+        return self ** -1 * other
+
+    # The matrix product, by 04. Its arrays may be stacks of matrices, whose last two axes count.
+
+    def __matmul__(self, other):
+        a, b = self.data, other.data
+        return Tensor(a @ b, (self, other),
+                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
+                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
+
+    def __rmatmul__(self, x):           # x is an array: data, for which we need no gradient
+        return Tensor(x @ self.data, (self,),
+                      lambda g: (unbroadcast(x.swapaxes(-1, -2) @ g, self.data.shape),))
+
+    # Functions of each entry: J is diagonal, so g is multiplied by the derivative (see 02).
+
+    def exp(self):
+        y = np.exp(self.data)
+        return Tensor(y, (self,), lambda g: (g * y,))
+
+    def log(self):
+        return Tensor(np.log(self.data), (self,), lambda g: (g / self.data,))
+
+    def tanh(self):
+        y = np.tanh(self.data)
+        return Tensor(y, (self,), lambda g: (g * (1 - y * y),))
+
+    def relu(self):
+        y = np.maximum(self.data, 0)
+        return Tensor(y, (self,), lambda g: (g * (y > 0),))
+
+    # Reductions. A sum gives its g to each of its terms; a maximum to the largest alone, or in
+    # equal parts to several that are the largest. axis: None for all, a number, or several.
+
+    def sum(self, axis=None, keepdims=False):
+        a, y = self.data, self.data.sum(axis, keepdims=True)
+        return Tensor(y if keepdims else y.squeeze(axis), (self,),
+                      lambda g: (np.ones_like(a) * g.reshape(y.shape),))
+
+    def mean(self, axis=None, keepdims=False):
+        total = self.sum(axis, keepdims)
+        return total * (total.data.size / self.data.size)
+
+    def max(self, axis=None, keepdims=False):
+        y = self.data.max(axis, keepdims=True)
+        largest = self.data == y
+        share = largest / largest.sum(axis, keepdims=True, dtype=y.dtype)
+        return Tensor(y if keepdims else y.squeeze(axis), (self,),
+                      lambda g: (share * g.reshape(y.shape),))
+
+    # What only moves entries moves their gradients back.
+
+    def reshape(self, *shape):
+        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
+
+    def transpose(self, *axes):
+        axes = [axis % self.data.ndim for axis in axes or range(self.data.ndim)[::-1]]
+        return Tensor(self.data.transpose(axes), (self,),
+                      lambda g: (g.transpose(np.argsort(axes)),))
+
+    def __getitem__(self, index):
+        def vjp(g):
+            da = np.zeros_like(self.data)
+            np.add.at(da, index, g)                     # da[index] += g would lose repeated places
+            return (da,)
+        return Tensor(self.data[index], (self,), vjp)
+
+
+def gradient_error(rng, f, *arrays):
+    """Relative error of the gradients of f(*arrays), each entry of it weighed by a random number.
+
+    Without weights, errors could cancel: the sum of a softmax is 1 and has no gradient at all.
+    """
+    inputs = [Tensor(array) for array in arrays]
+    y = f(*inputs)
+    weights = rng.standard_normal(y.data.shape)
+    (y * weights).backward()
+    value = lambda: (f(*map(Tensor, arrays)).data * weights).sum()
+    return np.max([relative_error(x.grad, numeric_gradient(value, x.data)) for x in inputs])
+
+
+# name:          (function,                                shapes of its arguments)
+OPERATIONS = {
+    "a + b":         (lambda a, b: a + b,                   (3, 4), (3, 4)),
+    "a + row":       (lambda a, b: a + b,                   (3, 4), (4,)),
+    "a - column":    (lambda a, b: a - b,                   (3, 4), (3, 1)),
+    "a * b":         (lambda a, b: a * b,                   (3, 4), (2, 1, 4)),
+    "a / b":         (lambda a, b: a / b,                   (3, 4), (3, 4)),
+    "a ** 3":        (lambda a: a ** 3,                     (3, 4)),
+    "1 - 2 / a":     (lambda a: 1 - 2 / a,                  (3, 4)),
+    "a @ b":         (lambda a, b: a @ b,                   (3, 4), (4, 2)),
+    "stack @ b":     (lambda a, b: a @ b,                   (5, 3, 4), (4, 2)),
+    "array @ b":     (lambda b: np.ones((3, 4), "f4") @ b,  (4, 2)),
+    "exp":           (Tensor.exp,                           (3, 4)),
+    "log":           (lambda a: (a * a).log(),              (3, 4)),
+    "tanh":          (Tensor.tanh,                          (3, 4)),
+    "relu":          (Tensor.relu,                          (3, 4)),
+    "sum":           (Tensor.sum,                           (3, 4)),
+    "sum of rows":   (lambda a: a.sum(1, keepdims=True),    (3, 4)),
+    "mean":          (lambda a: a.mean((0, 2)),             (2, 3, 4)),
+    "max":           (Tensor.max,                           (3, 4)),
+    "max of rows":   (lambda a: a.max(1),                   (3, 4)),
+    "reshape":       (lambda a: a.reshape(2, 6),            (3, 4)),
+    "transpose":     (lambda a: a.transpose(2, 0, 1),       (2, 3, 4)),
+    "a[1:, ::2]":    (lambda a: a[1:, ::2],                 (3, 4)),
+    "a[[0, 2, 0]]":  (lambda a: a[[0, 2, 0]],               (3, 4)),
+    "used twice":    (lambda a: a * a + a.exp(),            (3, 4)),
+}
+
+
+def example(a, b, see=lambda node: node):
+    """c, d, s, p and y = s + p of a small graph; see may look at each."""
+    c, d = see(a + b), see(a * b)
+    s, p = see(c + d), see(c * d)
+    return c, d, s, p, see(s + p)
+
+
+def naive(node):
+    """Backward without an order: each node at once hands on all that it has so far. Wrong."""
+    for parent, grad in zip(node.parents, node.vjp(node.grad) if node.parents else ()):
+        parent.grad = grad if parent.grad is None else parent.grad + grad
+        naive(parent)
+
+
+def spiral_loss(net, X, y):
+    """mean_loss(forward(net, X)) of 04, in Tensors: the net is [(W, b), ...]."""
+    h = X
+    for W, b in net[:-1]:
+        h = (h @ W + b).relu()
+    W, b = net[-1]
+    a = h @ W + b
+    a = a - a.max(1, keepdims=True)
+    return (a.exp().sum(1).log() - a[np.arange(len(y)), y]).mean()
+
+
+def tensors(net):
+    """The arrays of the net as leaves."""
+    return [(Tensor(W), Tensor(b)) for W, b in net]
+
+
+def learn_spiral(net, X, y, lr, steps):
+    """Gradient descent on the arrays of the net, in place; prints loss and accuracy."""
+    print("  step     loss  accuracy")
+    for step in range(steps + 1):
+        with np.errstate(all="ignore"):                 # divergence shows in the loss
+            leaves = tensors(net)
+            loss = spiral_loss(leaves, X, y)
+            accuracy = np.mean(forward(net, X)[1].argmax(1) == y)
+        refuse(not loss.data < 1e3, f"training diverges at step {step}: lower --lr")
+        if step % max(1, steps // 5) == 0 or step == steps:
+            print(f"{step:6} {loss.data:8.4f} {accuracy:9.1%}", flush=True)
+        if step < steps:
+            loss.backward()
+            for arrays, pair in zip(net, leaves):
+                for array, leaf in zip(arrays, pair):
+                    array -= lr * leaf.grad
+    return loss.data.item(), accuracy
+
+
+# ---- the experiment -----------------------------------------------------------------------------
+
+def walk_through(a, b):
+    """Draw the graph of example with its gradients, and show what goes wrong in naive."""
+    probes = [Tensor(0.0) for _ in range(5)]    # inner nodes forget their gradients; a 0 that is
+    unused = iter(probes)                       # added to one is a leaf, which keeps the same
+    nodes = example(a, b, see=lambda node: node + next(unused))
+    nodes[-1].backward()
+    c, d, s, p, y = (f"{node.data:g} [{probe.grad:g}]" for node, probe in zip(nodes, probes))
+    print(f"""
+A small graph: each value, and in brackets how fast y changes with it
+  a = 2 [{a.grad:g}] --+-- c = a + b = {c} --+-- s = c + d = {s} --+
+             \\ /                     \\ /                        |
+              X                       X                         +-- y = s + p = {y}
+             / \\                     / \\                        |
+  b = 3 [{b.grad:g}] --+-- d = a * b = {d} --+-- p = c * d = {p} --+""")
+
+    again, too = Tensor(a.data), Tensor(b.data)
+    y = example(again, too)[-1]
+    y.grad = np.ones_like(y.data)
+    naive(y)
+    print("c was used twice, by s and by p. If it hands on its gradient when s has given a share, "
+          f"and\nagain when p has, the first share counts twice: a gets {again.grad:g} and "
+          f"b {too.grad:g}. Hence the order.")
+
+    y = a * b
+    y.backward()
+    print(f"After a second graph, y = a * b, a has {a.grad:g}: leaves add up, until you set "
+          "a.grad = None.")
+    try:
+        y.backward()
+    except RuntimeError as problem:
+        print(f"Twice through one graph: {problem}.")
+    x = y = Tensor(1.0)
+    for _ in range(50_000):
+        y = y + 1
+    y.backward()
+    print(f"A chain of 50,000 additions, with Python's recursion limit at "
+          f"{sys.getrecursionlimit()}: gradient {x.grad:g}.\n")
+
+
+def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
+    """Check every operation, walk through a small graph, and learn the spiral of 04 again.
+
+    layers: of weights
+    hidden: units in each hidden layer
+    steps: of gradient descent on all points
+    lr: learning rate
+    points: on each of the three arms
+    seed: of all that is random
+
+    Returns a dict: gradient_error by operation, difference (from the gradients of 04), accuracy,
+    loss, memory (peak bytes in 20 and in 200 steps).
+    """
+    for name, value in dict(hidden=hidden, steps=steps, points=points).items():
+        refuse(not 0 < value <= 10 ** 5, f"--{name} must be between 1 and 100000")
+    refuse(not 0 < layers <= 20, "--layers must be between 1 and 20")
+    refuse(not 0 < lr < math.inf, "--lr must be positive")
+    refuse(seed < 0, "--seed must be 0 or more")
+    rng = np.random.default_rng(seed)
+
+    errors = {name: gradient_error(rng, f, *(rng.standard_normal(shape) for shape in shapes))
+              for name, (f, *shapes) in OPERATIONS.items()}
+    print("gradients against central differences, relative errors")
+    table = [f"  {name:13} {error:.0e}" for name, error in errors.items()]
+    for row in zip(table[::3], table[1::3], table[2::3]):
+        print("   ".join(row))
+    assert all(error < 1e-6 for error in errors.values())
+
+    walk_through(Tensor(2.0), Tensor(3.0))
+
+    X, y = spiral(rng, points)
+    net = [(W, rng.standard_normal(b.shape))
+           for W, b in random_net(rng, [2] + [hidden] * (layers - 1) + [3])]
+    leaves, by_hand = tensors(net), backward(net, *forward(net, X), y)
+    spiral_loss(leaves, X, y).backward()
+    difference = np.max([relative_error(leaf.grad, gradient) for pair, gradients
+                         in zip(leaves, by_hand) for leaf, gradient in zip(pair, gradients)])
+    assert difference < 1e-12
+    print(f"The spiral net of 04: its gradients by hand and by the engine differ by "
+          f"{difference:.0e}.")
+    loss, accuracy = learn_spiral(net, X, y, lr, steps)
+
+    memory = []
+    for repeats in 20, 200:
+        tracemalloc.start()
+        for _ in range(repeats):
+            spiral_loss(tensors(net), X, y).backward()
+        memory.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    print(f"\nGraphs are let go: 20 steps need {memory[0] / 1e6:.2f} MB at their peak, 200 need "
+          f"{memory[1] / 1e6:.2f} MB.")
+    return {"gradient_error": errors, "difference": difference, "accuracy": accuracy,
+            "loss": loss, "memory": memory}
+
+
+if __name__ == "__main__":
+    command_line(main)

@@ -1,0 +1,574 @@
+"""06  Optimizers: the same gradient, better used.
+
+Carried from 01: refuse, command_line, plot, relative_error.  04: random_net, spiral.
+05: unbroadcast, Tensor, tensors.
+New here: seven optimizers, schedules, first weights, batches, clipping, cross_entropy.
+
+Gradient descent, w = w - lr g, has two troubles. One rate has to serve all directions, and where
+the loss is steep a step may diverge that is still too short where it is flat (01). And g, the mean
+over a few examples, is noisy. The cures, entry by entry, with m and v 0 at first:
+    momentum    m = beta m + g                          w = w - lr m
+    Nesterov    m = beta m + g                          w = w - lr (beta m + g)
+    RMSProp     v = beta v + (1 - beta) g^2             w = w - lr g / sqrt(v)
+    Adam        m = beta1 m + (1 - beta1) g             v = beta2 v + (1 - beta2) g^2
+                w = w - lr m' / sqrt(v')                m' = m / (1 - beta1^t), v' likewise
+    AdamW       w = (1 - lr decay) w, then Adam
+    Muon        m = beta m + (1 - beta) g               G = beta m + (1 - beta) g, a matrix
+                w = w - lr U V^T                        where G = U S V^T
+Momentum adds up what persists and cancels what flips. RMSProp and Adam divide by a recent size of
+g, and so give each weight a rate of its own. After t steps m and v hold 1 - beta^t of an average,
+as they began at 0; Adam divides by it. Muon looks at a matrix as a whole. The singular value
+decomposition U S V^T tells how far G goes in each direction; U V^T goes equally far in all.
+
+Run       python 06_optim.py --steps=200 --seeds=3
+Expect    8 s. In the race Adam and Muon end below 0.004, momentum near 0.01, plain descent near 0.1
+Left out  second-order methods; choosing the rate without trying it
+"""
+import argparse, inspect, math, os, re, sys
+
+import numpy as np
+
+# N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers below K
+
+
+# ---- carried from 01_neuron.py, 04_backprop.py and 05_autograd.py, unchanged -------------------
+
+def refuse(wrong, sentence):
+    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
+    if wrong:
+        raise SystemExit(f"error: {sentence}")
+
+
+def command_line(main):
+    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    for name, argument in inspect.signature(main).parameters.items():
+        value = argument.default
+        parser.add_argument(f"--{name}", type=type(value), default=value,
+                            help=f"{gloss[name]} (default: {value!r})")
+    arguments = parser.parse_args(None if "__file__" in globals() else [])
+    try:
+        main(**vars(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        refuse(True, "there is not enough memory for these sizes")
+    except BrokenPipeError:                         # whoever read our output (say, head) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def plot(curves, width=72, height=14):
+    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
+    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    canvas = [[" "] * width for _ in range(height)]
+    for mark, (x, y) in curves.items():
+        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
+        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
+        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
+            canvas[i][j] = mark
+    lines = [f"{label:9.3f} |{''.join(line)}"
+             for label, line in zip(np.linspace(high, low, height), canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
+
+
+def relative_error(found, expected):
+    """The largest difference, relative to the largest expected value."""
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+
+
+def random_net(rng, sizes):
+    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; see 02)."""
+    return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
+            for d_in, d_out in zip(sizes, sizes[1:])]
+
+
+def spiral(rng, n, arms=3, noise=0.15):
+    """n points on each of the arms that wind around the origin: X (n arms, 2), y (n arms,)."""
+    radius, arm = np.tile(np.linspace(0.1, 1, n), arms), np.repeat(np.arange(arms), n)
+    angle = 2 * math.pi * arm / arms + 4 * radius + noise * rng.standard_normal(n * arms)
+    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
+
+
+def unbroadcast(grad, shape):
+    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))
+    axes = tuple(i for i, size in enumerate(shape) if size < grad.shape[i])
+    return grad.sum(axes, keepdims=True)
+
+
+class Tensor:
+    """An array that remembers how it was made, so that gradients find their way back."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, data, parents=(), vjp=None):
+        """vjp maps the gradient of this array to those of its parents, in their order."""
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":
+            self.data = self.data.astype(float)
+        self.grad, self.parents, self.vjp = None, parents, vjp
+
+    def backward(self):
+        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released."""
+        order, seen, stack = [], set(), [(self, False)]
+        while stack:
+            node, parents_done = stack.pop()
+            if parents_done:
+                order.append(node)
+            elif id(node) not in seen:
+                if node.parents is None:
+                    raise RuntimeError("backward() has released this graph: compute it again")
+                seen.add(id(node))
+                stack.append((node, True))
+                stack.extend((parent, False) for parent in node.parents)
+        self.grad = np.ones_like(self.data)
+        while order:
+            node = order.pop()
+            if node.parents:
+                for parent, grad in zip(node.parents, node.vjp(node.grad)):
+                    parent.grad = grad if parent.grad is None else parent.grad + grad
+                node.grad = node.parents = node.vjp = None
+
+    def lift(self, other):
+        """A number or an array as a Tensor of the same dtype."""
+        return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    def __add__(self, other):
+        other = self.lift(other)
+        a, b = self.data, other.data
+        return Tensor(a + b, (self, other),
+                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+    def __matmul__(self, other):
+        a, b = self.data, other.data
+        return Tensor(a @ b, (self, other),
+                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
+                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
+
+    def __rmatmul__(self, x):           # x is an array: data, for which we need no gradient
+        return Tensor(x @ self.data, (self,),
+                      lambda g: (unbroadcast(x.swapaxes(-1, -2) @ g, self.data.shape),))
+
+    def tanh(self):
+        y = np.tanh(self.data)
+        return Tensor(y, (self,), lambda g: (g * (1 - y * y),))
+
+    def relu(self):
+        y = np.maximum(self.data, 0)
+        return Tensor(y, (self,), lambda g: (g * (y > 0),))
+
+
+def tensors(net):
+    """The arrays of the net as leaves."""
+    return [(Tensor(W), Tensor(b)) for W, b in net]
+
+
+# ---- new here: optimizers -----------------------------------------------------------------------
+# Each changes the array w in place, given its gradient dw; state is a dict, what it remembers of w.
+
+def sgd(w, dw, state, lr):
+    """Gradient descent; stochastic, if dw comes from a random few examples (Robbins 1951)."""
+    w -= lr * dw
+
+
+def momentum(w, dw, state, lr, beta=0.9):
+    """Momentum (Polyak 1964): where all gradients agree, 1 / (1 - beta) times as fast."""
+    m = state.setdefault("m", np.zeros_like(w))
+    m *= beta
+    m += dw
+    w -= lr * m
+
+
+def nesterov(w, dw, state, lr, beta=0.9):
+    """Nesterov's momentum (1983; in this form Sutskever 2013), which looks one step ahead."""
+    m = state.setdefault("m", np.zeros_like(w))
+    m *= beta
+    m += dw
+    w -= lr * (beta * m + dw)
+
+
+def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
+    """RMSProp (Hinton 2012): the gradient over its root mean square."""
+    v = state.setdefault("v", np.zeros_like(w))
+    v += (1 - beta) * (dw * dw - v)
+    w -= lr * dw / (np.sqrt(v) + eps)
+
+
+def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
+    """Adam (Kingma 2015), in place: the mean gradient over the root of the mean square."""
+    m = state.setdefault("m", np.zeros_like(w))
+    v = state.setdefault("v", np.zeros_like(w))
+    t = state["t"] = state.get("t", 0) + 1
+    m += (1 - beta1) * (dw - m)
+    v += (1 - beta2) * (dw * dw - v)
+    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+
+
+def adamw(w, dw, state, lr, decay=0.01):
+    """AdamW (Loshchilov 2019): the weights decay by themselves, not by way of the gradient."""
+    w *= 1 - lr * decay
+    adam(w, dw, state, lr)
+
+
+# U V^T without a slow decomposition: an odd polynomial of X = U S V^T acts on S alone, because
+# X X^T X = U S^3 V^T. Five rounds of the one below bring any s between 0.01 and 1 near 1.
+
+def newton_schulz(G, steps=5):
+    """Push each singular value s of G towards 1 by s -> 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
+    if len(G) > len(G.T):
+        return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
+    X = G / (np.linalg.norm(G) + 1e-7)
+    for _ in range(steps):
+        A = X @ X.T
+        X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
+    return X
+
+
+def muon(w, dw, state, lr, decay=0.0, beta=0.95):
+    """Muon (Jordan 2024), in place: momentum made orthogonal, so that no direction is left out."""
+    m = state.setdefault("m", np.zeros_like(w))
+    m += (1 - beta) * (dw - m)
+    update = newton_schulz(beta * m + (1 - beta) * dw)              # Nesterov: one look ahead
+    w *= 1 - lr * decay
+    w -= lr * math.sqrt(max(1, w.shape[1] / w.shape[0])) * update
+
+
+def muon_and_adam(w, dw, state, lr):
+    """Muon is for matrices; here biases go by Adam, at a sixth of the rate, as in 11."""
+    if w.ndim == 2:
+        muon(w, dw, state, lr)
+    else:
+        adam(w, dw, state, lr / 6)
+
+
+# name:       (optimizer,     its rates in the race)
+OPTIMIZERS = {
+    "SGD":      (sgd,           (0.03, 0.1, 0.3, 1.0, 3.0)),
+    "momentum": (momentum,      (0.01, 0.03, 0.1, 0.3, 1.0)),
+    "Nesterov": (nesterov,      (0.01, 0.03, 0.1, 0.3, 1.0)),
+    "RMSProp":  (rmsprop,       (0.001, 0.003, 0.01, 0.03, 0.1)),
+    "Adam":     (adam,          (0.01, 0.03, 0.1, 0.3, 1.0)),
+    "AdamW":    (adamw,         (0.01, 0.03, 0.1, 0.3, 1.0)),
+    "Muon":     (muon_and_adam, (0.01, 0.03, 0.1, 0.3, 1.0)),
+}
+
+
+# ---- new here: schedules ------------------------------------------------------------------------
+# The share of the learning rate at step 1 .. steps. All rise over a warm-up, because the first
+# gradients are the largest and Adam's averages are still made of few. At the end a small rate
+# averages the noise of the batches away.
+
+def constant(step, steps, warmup=20):
+    return min(step / warmup, 1)
+
+
+def staircase(step, steps, warmup=20):
+    """A tenth in the second half, a hundredth in the last quarter."""
+    return min(step / warmup, 0.1 ** ((2 * step > steps) + (4 * step > 3 * steps)))
+
+
+def cosine(step, steps, warmup=20):
+    """Half a wave, from 1 down to 0 (Loshchilov 2017)."""
+    done = max(0, step - warmup) / max(1, steps + 1 - warmup)
+    return min(step / warmup, (1 + math.cos(math.pi * done)) / 2)
+
+
+def linear_decay(step, steps, warmup=20):
+    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down to 0."""
+    return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
+
+
+SCHEDULES = {"c": constant, "s": staircase, "w": cosine, "l": linear_decay}
+
+
+# ---- new here: first weights --------------------------------------------------------------------
+# An entry of h W adds d_in terms: if those of h are about 1 and those of W have standard deviation
+# s, the sum has s sqrt(d_in). Layer by layer this stays, grows or vanishes, unless s is
+# 1 / sqrt(d_in). ReLU drops half of the mean square, so He has sqrt(2 / d_in). On the way back the
+# sums have d_out terms; Glorot, for tanh, takes the mean of d_in and d_out.
+
+def gaussian(s):
+    """Independent weights with standard deviation s(d_in, d_out)."""
+    return lambda rng, d_in, d_out: rng.standard_normal((d_in, d_out)) * s(d_in, d_out)
+
+
+def orthogonal(rng, d_in, d_out):
+    """All singular values sqrt(2): no direction shrinks before the ReLU (Saxe 2014)."""
+    U, _, V = np.linalg.svd(rng.standard_normal((d_in, d_out)), full_matrices=False)
+    return math.sqrt(2) * U @ V
+
+
+# name:           (activation,  first weights)
+STARTS = {
+    "zeros":        (Tensor.relu, gaussian(lambda d_in, d_out: 0)),
+    "too small":    (Tensor.relu, gaussian(lambda d_in, d_out: 0.05)),
+    "too large":    (Tensor.relu, gaussian(lambda d_in, d_out: 1)),
+    "Glorot, ReLU": (Tensor.relu, gaussian(lambda d_in, d_out: math.sqrt(2 / (d_in + d_out)))),
+    "Glorot, tanh": (Tensor.tanh, gaussian(lambda d_in, d_out: math.sqrt(2 / (d_in + d_out)))),
+    "He, ReLU":     (Tensor.relu, gaussian(lambda d_in, d_out: math.sqrt(2 / d_in))),
+    "orthogonal":   (Tensor.relu, orthogonal),
+}
+
+
+# ---- new here: training -------------------------------------------------------------------------
+
+def cross_entropy(logits, targets):
+    """Mean of -ln softmax(logits)[target] over N rows; logits (N, V), targets (N,) integers."""
+    n = np.arange(len(targets))
+    z = logits.data - logits.data.max(1, keepdims=True)
+    p = np.exp(z)
+    total = p.sum(1, keepdims=True)
+    p /= total
+
+    def vjp(g):
+        dz = p.copy()                                               # dz = p - onehot(target)
+        dz[n, targets] -= 1
+        return (dz * (g / len(n)),)
+    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+
+
+def layers_of(leaves, X, f=Tensor.relu):
+    """h_1 .. h_(n-1) and the logits of the net [(W, b), ...], in Tensors."""
+    h = [X]
+    for W, b in leaves[:-1]:
+        h.append(f(h[-1] @ W + b))
+    W, b = leaves[-1]
+    return h[1:] + [h[-1] @ W + b]
+
+
+def net_gradients(net, X, y, f=Tensor.relu):
+    """The mean loss of the net [(W, b), ...], of arrays, and its gradients for W1, b1, W2, ..."""
+    leaves = tensors(net)
+    loss = cross_entropy(layers_of(leaves, X, f)[-1], y)
+    loss.backward()
+    return loss.data.item(), [leaf.grad for pair in leaves for leaf in pair]
+
+
+def batches(rng, n, size):
+    """Without end, the places of size examples out of n; each comes once an epoch, or pass."""
+    while True:
+        order = rng.permutation(n)                      # shuffled anew: no fixed company
+        for i in range(0, n - size + 1, size):
+            yield order[i:i + size]
+
+
+def clip(gradients, longest):
+    """All gradients shortened by one factor, if they are longer than this (Pascanu 2013)."""
+    length = math.sqrt(sum((g * g).sum() for g in gradients))
+    return [g * min(1, longest / (length + 1e-12)) for g in gradients]
+
+
+def fit(rng, net, X, y, optimizer, lr, steps, schedule=linear_decay, size=60, longest=math.inf,
+        f=Tensor.relu):
+    """Train the net in place, size examples at a time; returns the loss of each batch."""
+    weights = [array for pair in net for array in pair]
+    states, losses = [{} for _ in weights], []
+    with np.errstate(all="ignore"):                     # some of these runs are meant to diverge
+        for step, few in zip(range(1, steps + 1), batches(rng, len(X), size)):
+            loss, gradients = net_gradients(net, X[few], y[few], f)
+            losses.append(loss)
+            for w, dw, state in zip(weights, clip(gradients, longest), states):
+                optimizer(w, dw, state, lr * schedule(step, steps))
+    return losses
+
+
+# ---- the experiments ----------------------------------------------------------------------------
+
+def valley(steps=50):
+    """The best path of each optimizer down a long valley, 30 times as steep across as along."""
+    turn = np.array([[math.cos(0.5), -math.sin(0.5)], [math.sin(0.5), math.cos(0.5)]])
+    H = turn @ np.diag([1, 30]) @ turn.T                # the loss is w H w^T / 2, its gradient w H
+    ends, pictures = {}, []
+    u, v = np.meshgrid(np.linspace(-2.2, 0.5, 23), np.linspace(0.6, -1.4, 11))
+    height = np.einsum("...i,ij,...j->...", np.stack([u, v], -1), H, np.stack([u, v], -1)) / 2
+    for name, (optimizer, _) in OPTIMIZERS.items():
+        runs = []
+        for lr in 10 ** np.arange(-3, 0.6, 0.25):
+            w, state, path = np.array([[-2.0, -0.4]]), {}, []
+            for step in range(1, steps + 1):
+                path.append(w[0].copy())
+                with np.errstate(all="ignore"):
+                    optimizer(w, w @ H, state, lr * linear_decay(step, steps, 1))
+            end = (w @ H @ w.T).item() / 2
+            runs.append((end if math.isfinite(end) else math.inf, lr, path))
+        ends[name], lr, path = min(runs, key=lambda run: run[0])
+        canvas = np.where(np.floor(np.log(height) / math.log(6)) % 2, ".", " ")
+        for a, b in path:
+            i, j = round((0.6 - b) * 5), round((a + 2.2) / 2.7 * 22)
+            if 0 <= i < 11 and 0 <= j < 23:
+                canvas[i, j] = "o"
+        canvas[3, 18] = "+"
+        pictures.append([f"{name} {ends[name]:.0e} at {lr:.2g}", *map("".join, canvas)])
+    for group in pictures[:4], pictures[4:]:
+        for row in zip(*group):
+            print("".join(f"{line:25}" for line in row).rstrip())
+        print()
+    return ends
+
+
+def task(seed, hidden):
+    """A generator, points on a spiral with five arms, and a net of three layers for them."""
+    rng = np.random.default_rng(seed)
+    X, y = spiral(rng, 60, arms=5)
+    return rng, X, y, random_net(rng, [2, hidden, hidden, 5])
+
+
+def final_losses(seeds, hidden, *how, **more):
+    """The loss on all points after training with each of the seeds; divergence is infinite."""
+    losses = []
+    for seed in seeds:
+        rng, X, y, net = task(seed, hidden)
+        fit(rng, net, X, y, *how, **more)
+        with np.errstate(all="ignore"):
+            loss = net_gradients(net, X, y)[0]
+        losses.append(loss if math.isfinite(loss) else math.inf)
+    return losses
+
+
+def race(steps, seeds, hidden):
+    """Each optimizer with each of its rates and each seed; the rate with the best mean counts."""
+    print("optimizer   best rate      loss  spread   mean loss at each rate")
+    results = {}
+    for name, (optimizer, rates) in OPTIMIZERS.items():
+        tries = {lr: final_losses(seeds, hidden, optimizer, lr, steps) for lr in rates}
+        best = min(tries, key=lambda lr: np.mean(tries[lr]))
+        results[name] = np.mean(tries[best])
+        row = "  ".join(f"{lr:g}: {np.mean(losses):.4f}" for lr, losses in tries.items())
+        print(f"{name:10} {best:10g} {results[name]:10.4f} {np.std(tries[best]):7.4f}   {row}",
+              flush=True)
+    return results
+
+
+def draw_schedules(steps, seeds, hidden):
+    """The four curves, and where each of them ends with momentum at the best of three rates."""
+    at = np.arange(1, 201)
+    print(plot({mark: (at, [share(step, 200) for step in at]) for mark, share in SCHEDULES.items()},
+               height=9))
+    results = {}
+    for mark, share in SCHEDULES.items():
+        name = share.__name__.replace("_", " ")
+        tries = {lr: np.mean(final_losses(seeds, hidden, momentum, lr, steps, share))
+                 for lr in (0.1, 0.3, 1.0)}
+        results[name] = min(tries.values())
+        row = "  ".join(f"{lr:g}: {loss:.4f}" for lr, loss in tries.items())
+        print(f"  {mark} {name:14} {row}", flush=True)
+    return results
+
+
+def depth_of_starts(rng, steps, layers=30, width=32):
+    """What each start does to values and gradients in a deep net, and whether it then learns."""
+    X, y = spiral(rng, 60)
+    sizes = [2] + [width] * (layers - 1) + [3]
+    print("               spread of layer              of the gradient of W in layer      accuracy")
+    print("start               1       15       29        30       15        1    after training")
+    accuracy = {}
+    for name, (f, start) in STARTS.items():
+        net = [(start(rng, i, o), np.zeros(o)) for i, o in zip(sizes, sizes[1:])]
+        values = [layer.data.std() for layer in layers_of(tensors(net), X, f)]
+        slopes = [g.std() for g in net_gradients(net, X, y, f)[1][::2]]
+        fit(rng, net, X, y, adam, 0.001, steps, f=f)
+        accuracy[name] = np.mean(layers_of(tensors(net), X, f)[-1].data.argmax(1) == y)
+        numbers = [values[0], values[14], values[28], slopes[29], slopes[14], slopes[0]]
+        print(f"{name:14}" + "".join(f"{number:9.0e}" for number in numbers)
+              + f"{accuracy[name]:13.0%}", flush=True)
+    return accuracy
+
+
+def batch_sizes(steps, hidden, target=0.1):
+    """Steps until the mean loss of an epoch is below the target, at the best of three rates."""
+    print("batch   steps   epochs    at rate")
+    needed = {}
+    for size in 10, 30, 100, 300:
+        tries, epoch = [], 300 // size
+        for lr in 0.03, 0.1, 0.3:
+            rng, X, y, net = task(0, hidden)
+            losses = fit(rng, net, X, y, momentum, lr, steps, constant, size)
+            means = np.convolve(losses, np.ones(epoch) / epoch, "valid")
+            tries += [(step, lr) for step, mean in enumerate(means, epoch) if mean < target][:1]
+        needed[size], lr = min(tries, default=(math.inf, math.nan))
+        print(f"{size:5} {needed[size]:7} {needed[size] / epoch:8.1f} {lr:10g}", flush=True)
+    return needed
+
+
+def two_decays(steps=1000, lr=0.01, decay=0.1):
+    """Two weights whose gradients flip between +1 and -1, and between +0.01 and -0.01."""
+    apart, within = np.ones(2), np.ones(2)
+    apart_state, within_state = {}, {}
+    for step in range(steps):
+        dw = np.array([1.0, 0.01]) * (-1) ** step
+        adamw(apart, dw, apart_state, lr, decay)
+        adam(within, dw + decay * within, within_state, lr)         # the gradient of decay w^2 / 2
+    return apart, within
+
+
+def main(steps=200, hidden=32, seeds=3, seed=0):
+    """Race seven optimizers, then look at each of the other decisions of a training.
+
+    steps: of each training
+    hidden: units in each hidden layer of the net in the race
+    seeds: so many trainings for each result in the race
+    seed: the first of them
+
+    Returns a dict: valley and race (loss by optimizer), schedules (loss by name), starts
+    (accuracy by name), batches (steps by size), clipping (loss by length), decay (what is left of
+    two weights, apart from the gradient and within), shards (difference of gradients).
+    """
+    for name, value in dict(steps=steps, hidden=hidden, seeds=seeds).items():
+        refuse(not 0 < value <= 10 ** 4, f"--{name} must be between 1 and 10000")
+    refuse(seed < 0, "--seed must be 0 or more")
+    runs = range(seed, seed + seeds)
+
+    print("A long valley, 30 times as steep across as along: the path of each optimizer from the\n"
+          "left to the bottom, +, at the best of 15 rates, with its loss after 50 steps.\n")
+    result = {"valley": valley()}
+
+    print(f"A spiral with five arms, {steps} steps of 60 points, rates falling to 0. Loss on all "
+          f"points, mean of {seeds} seeds.")
+    result["race"] = race(steps, runs, hidden)
+
+    print("\nSchedules: share of the rate by step. Loss with momentum at three rates:")
+    result["schedules"] = draw_schedules(steps, runs, hidden)
+
+    print("\nFirst weights of a net with 30 layers:")
+    result["starts"] = depth_of_starts(np.random.default_rng(seed), steps)
+
+    print("\nThe batch: steps to a loss below 0.1, with momentum at the best of three rates")
+    result["batches"] = batch_sizes(3 * steps, hidden)
+
+    print("\nClipping: momentum at a rate of 1, which is too high, and gradients of any length")
+    result["clipping"] = {longest: final_losses(runs, hidden, momentum, 1.0, steps, longest=longest)
+                          for longest in (math.inf, 0.3)}
+    for longest, losses in result["clipping"].items():
+        print(f"  at most {longest:4}: loss " + "  ".join(f"{loss:.4f}" for loss in losses))
+
+    print("\nWeight decay of 0.1 on two weights of 1, 1000 steps at a rate of 0.01. Their\n"
+          "gradients flip, +1 and -1, +0.01 and -0.01, so that only the decay is left:")
+    result["decay"] = two_decays()
+    for name, left in zip(("AdamW, apart", "Adam, as a part of the gradient"), result["decay"]):
+        print(f"  {name:32} leaves {left[0]:.3f} and {left[1]:.3f}")
+
+    _, X, y, net = task(seed, hidden)
+    whole = net_gradients(net, X, y)[1]
+    parts = [net_gradients(net, X[i::4], y[i::4])[1] for i in range(4)]
+    mean = [sum(part) / 4 for part in zip(*parts)]
+    result["shards"] = off = np.max([relative_error(m, g) for m, g in zip(mean, whole)])
+    assert off < 1e-12
+    print(f"""
+The mean of the gradients of four shards of 75 points is that of all 300: {off:.0e} off.
+One after the other, this is gradient accumulation: a large batch in a small memory. Side by side
+on P machines, each needs the sum of all, an all-reduce. In a ring, arrays cut into P pieces need
+2 (P - 1) messages of one piece: about twice the array, however many machines there are. 11 takes
+the mean over its threads in mean_gradients, and over machines in average, with MPI's Allreduce.""")
+    return result
+
+
+if __name__ == "__main__":
+    command_line(main)
