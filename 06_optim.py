@@ -4,9 +4,10 @@ Carried from 01: refuse, command_line, plot, relative_error.  04: random_net, sp
 05: unbroadcast, Tensor, tensors.
 New here: seven optimizers, schedules, first weights, batches, clipping, cross_entropy.
 
-Gradient descent, w = w - lr g, has two troubles. One rate has to serve all directions, and where
-the loss is steep a step may diverge that is still too short where it is flat (01). And g, the mean
-over a few examples, is noisy. The cures, entry by entry, with m and v 0 at first:
+Gradient descent, w = w - lr g, has two troubles. A rate at which steep directions already diverge
+may still be too small for flat ones (01). And g, the mean over a few examples, is noisy. The cures,
+with weights w, gradient g, step t, m and v 0 at first, beta a little below 1, all but Muon entry by
+entry:
     momentum    m = beta m + g                          w = w - lr m
     Nesterov    m = beta m + g                          w = w - lr (beta m + g)
     RMSProp     v = beta v + (1 - beta) g^2             w = w - lr g / sqrt(v)
@@ -16,12 +17,14 @@ over a few examples, is noisy. The cures, entry by entry, with m and v 0 at firs
     Muon        m = beta m + (1 - beta) g               G = beta m + (1 - beta) g, a matrix
                 w = w - lr U V^T                        where G = U S V^T
 Momentum adds up what persists and cancels what flips. RMSProp and Adam divide by a recent size of
-g, and so give each weight a rate of its own. After t steps m and v hold 1 - beta^t of an average,
-as they began at 0; Adam divides by it. Muon looks at a matrix as a whole. The singular value
-decomposition U S V^T tells how far G goes in each direction; U V^T goes equally far in all.
+g, and so give each weight a rate of its own. As m and v start at 0, their first values are too
+small, by the factor 1 - beta^t after t steps; Adam divides by it. AdamW also pulls weights towards
+0, so that a net uses no larger ones than it needs. Muon looks at a matrix as a whole. Every matrix
+is U S V^T: U and V have perpendicular columns of length 1, the directions, and S is diagonal, with
+the singular values, how strongly G acts along each. Setting them to 1 moves w equally far in all.
 
 Run       python 06_optim.py --steps=200 --seeds=3
-Expect    8 s. In the race Adam and Muon end below 0.004, momentum near 0.01, plain descent near 0.1
+Expect    11 s. The race ends near 0.002 for Adam and Muon, 0.01 for momentum, 0.1 for SGD
 Left out  second-order methods; choosing the rate without trying it
 """
 import argparse, inspect, math, os, re, sys
@@ -31,7 +34,7 @@ import numpy as np
 # N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers below K
 
 
-# ---- carried from 01_neuron.py, 04_backprop.py and 05_autograd.py, unchanged -------------------
+# ---- carried from 01, 04 and 05, unchanged but for comments -------------------------------------
 
 def refuse(wrong, sentence):
     """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
@@ -100,7 +103,7 @@ def unbroadcast(grad, shape):
     if grad.shape == shape:
         return grad
     grad = grad.sum(tuple(range(grad.ndim - len(shape))))
-    axes = tuple(i for i, size in enumerate(shape) if size < grad.shape[i])
+    axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)
 
 
@@ -148,12 +151,14 @@ class Tensor:
                       lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
 
     def __matmul__(self, other):
+        other = self.lift(other)
         a, b = self.data, other.data
         return Tensor(a @ b, (self, other),
                       lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
                                  unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
 
-    def __rmatmul__(self, x):           # x is an array: data, for which we need no gradient
+    def __rmatmul__(self, x):
+        x = np.asarray(x, self.data.dtype)
         return Tensor(x @ self.data, (self,),
                       lambda g: (unbroadcast(x.swapaxes(-1, -2) @ g, self.data.shape),))
 
@@ -173,6 +178,7 @@ def tensors(net):
 
 # ---- new here: optimizers -----------------------------------------------------------------------
 # Each changes the array w in place, given its gradient dw; state is a dict, what it remembers of w.
+# m += (1 - beta) * (dw - m) is m = beta m + (1 - beta) dw, in place.
 
 def sgd(w, dw, state, lr):
     """Gradient descent; stochastic, if dw comes from a random few examples (Robbins 1951)."""
@@ -188,7 +194,7 @@ def momentum(w, dw, state, lr, beta=0.9):
 
 
 def nesterov(w, dw, state, lr, beta=0.9):
-    """Nesterov's momentum (1983; in this form Sutskever 2013), which looks one step ahead."""
+    """Nesterov's momentum (1983; in this form Bengio 2013): beta m + dw is m one step ahead."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += dw
@@ -196,7 +202,7 @@ def nesterov(w, dw, state, lr, beta=0.9):
 
 
 def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
-    """RMSProp (Hinton 2012): the gradient over its root mean square."""
+    """RMSProp (Hinton 2012): the gradient over its root mean square. At first v is too small."""
     v = state.setdefault("v", np.zeros_like(w))
     v += (1 - beta) * (dw * dw - v)
     w -= lr * dw / (np.sqrt(v) + eps)
@@ -219,7 +225,9 @@ def adamw(w, dw, state, lr, decay=0.01):
 
 
 # U V^T without a slow decomposition: an odd polynomial of X = U S V^T acts on S alone, because
-# X X^T X = U S^3 V^T. Five rounds of the one below bring any s between 0.01 and 1 near 1.
+# X X^T X = U S^3 V^T. G is scaled so that each singular value s is below 1. Then five rounds of the
+# polynomial below bring any s from 0.01 to 1 between 0.68 and 1.21. It is made for speed and never
+# settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, in many more rounds.
 
 def newton_schulz(G, steps=5):
     """Push each singular value s of G towards 1 by s -> 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
@@ -242,7 +250,7 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.95):
 
 
 def muon_and_adam(w, dw, state, lr):
-    """Muon is for matrices; here biases go by Adam, at a sixth of the rate, as in 11."""
+    """Muon for matrices; Adam for biases, at a sixth of the rate, the ratio that 11 uses."""
     if w.ndim == 2:
         muon(w, dw, state, lr)
     else:
@@ -262,8 +270,8 @@ OPTIMIZERS = {
 
 
 # ---- new here: schedules ------------------------------------------------------------------------
-# The share of the learning rate at step 1 .. steps. All rise over a warm-up, because the first
-# gradients are the largest and Adam's averages are still made of few. At the end a small rate
+# The share of the learning rate at step 1 .. steps. All rise over a warm-up, because the loss is
+# often steepest at first, and averages are still made of few gradients. At the end a small rate
 # averages the noise of the batches away.
 
 def constant(step, steps, warmup=20):
@@ -272,7 +280,7 @@ def constant(step, steps, warmup=20):
 
 def staircase(step, steps, warmup=20):
     """A tenth in the second half, a hundredth in the last quarter."""
-    return min(step / warmup, 0.1 ** ((2 * step > steps) + (4 * step > 3 * steps)))
+    return min(step / warmup, 0.1 ** (int(2 * step > steps) + int(4 * step > 3 * steps)))
 
 
 def cosine(step, steps, warmup=20):
@@ -290,10 +298,10 @@ SCHEDULES = {"c": constant, "s": staircase, "w": cosine, "l": linear_decay}
 
 
 # ---- new here: first weights --------------------------------------------------------------------
-# An entry of h W adds d_in terms: if those of h are about 1 and those of W have standard deviation
-# s, the sum has s sqrt(d_in). Layer by layer this stays, grows or vanishes, unless s is
-# 1 / sqrt(d_in). ReLU drops half of the mean square, so He has sqrt(2 / d_in). On the way back the
-# sums have d_out terms; Glorot, for tanh, takes the mean of d_in and d_out.
+# An entry of h W adds d_in terms: if the entries of h are about 1 and those of W have standard
+# deviation s, the sum has standard deviation s sqrt(d_in). Layer by layer this grows or vanishes,
+# unless s is 1 / sqrt(d_in). ReLU drops half of the mean square, so He (2015) has sqrt(2 / d_in).
+# On the way back the sums have d_out terms; Glorot (2010), for tanh, takes the mean of both.
 
 def gaussian(s):
     """Independent weights with standard deviation s(d_in, d_out)."""
@@ -302,8 +310,8 @@ def gaussian(s):
 
 def orthogonal(rng, d_in, d_out):
     """All singular values sqrt(2): no direction shrinks before the ReLU (Saxe 2014)."""
-    U, _, V = np.linalg.svd(rng.standard_normal((d_in, d_out)), full_matrices=False)
-    return math.sqrt(2) * U @ V
+    U, _, Vt = np.linalg.svd(rng.standard_normal((d_in, d_out)), full_matrices=False)
+    return math.sqrt(2) * U @ Vt
 
 
 # name:           (activation,  first weights)
@@ -345,7 +353,7 @@ def layers_of(leaves, X, f=Tensor.relu):
 
 
 def net_gradients(net, X, y, f=Tensor.relu):
-    """The mean loss of the net [(W, b), ...], of arrays, and its gradients for W1, b1, W2, ..."""
+    """The mean loss of a net of arrays, [(W, b), ...], and its gradients for W1, b1, W2, ..."""
     leaves = tensors(net)
     loss = cross_entropy(layers_of(leaves, X, f)[-1], y)
     loss.backward()
@@ -353,9 +361,9 @@ def net_gradients(net, X, y, f=Tensor.relu):
 
 
 def batches(rng, n, size):
-    """Without end, the places of size examples out of n; each comes once an epoch, or pass."""
-    while True:
-        order = rng.permutation(n)                      # shuffled anew: no fixed company
+    """For ever: the places of the next size examples out of n, each at most once in a pass."""
+    while True:                                         # a pass is also called an epoch
+        order = rng.permutation(n)                      # so batches differ from pass to pass
         for i in range(0, n - size + 1, size):
             yield order[i:i + size]
 
@@ -382,27 +390,34 @@ def fit(rng, net, X, y, optimizer, lr, steps, schedule=linear_decay, size=60, lo
 
 # ---- the experiments ----------------------------------------------------------------------------
 
+def descend_valley(optimizer, lr, H, bottom, steps):
+    """The path from 0 down (w - bottom) H (w - bottom)^T / 2, and where it is at each step."""
+    w, state, path, heights = np.zeros((1, 2)), {}, [], []
+    for step in range(1, steps + 2):
+        away = w - bottom
+        path.append(w[0].copy())
+        heights.append((away @ H @ away.T).item() / 2)
+        if not heights[-1] < 10 * heights[0]:
+            return path, [math.inf]                     # it diverges
+        optimizer(w, away @ H, state, lr * linear_decay(step, steps, 1))
+    return path, heights
+
+
 def valley(steps=50):
-    """The best path of each optimizer down a long valley, 30 times as steep across as along."""
+    """Draw each optimizer's path at its best rate; returns the height that it ends at."""
     turn = np.array([[math.cos(0.5), -math.sin(0.5)], [math.sin(0.5), math.cos(0.5)]])
-    H = turn @ np.diag([1, 30]) @ turn.T                # the loss is w H w^T / 2, its gradient w H
+    H, bottom = turn @ np.diag([1, 30]) @ turn.T, np.array([2.0, 0.4])      # the gradient: away H
+    places = np.stack(np.meshgrid(np.linspace(-0.2, 2.5, 23), np.linspace(1, -1, 11)), -1) - bottom
+    height = (places @ H * places).sum(-1) / 2
+    bands = np.where(np.floor(np.log(height) / math.log(6)) % 2, ".", " ")
     ends, pictures = {}, []
-    u, v = np.meshgrid(np.linspace(-2.2, 0.5, 23), np.linspace(0.6, -1.4, 11))
-    height = np.einsum("...i,ij,...j->...", np.stack([u, v], -1), H, np.stack([u, v], -1)) / 2
     for name, (optimizer, _) in OPTIMIZERS.items():
-        runs = []
-        for lr in 10 ** np.arange(-3, 0.6, 0.25):
-            w, state, path = np.array([[-2.0, -0.4]]), {}, []
-            for step in range(1, steps + 1):
-                path.append(w[0].copy())
-                with np.errstate(all="ignore"):
-                    optimizer(w, w @ H, state, lr * linear_decay(step, steps, 1))
-            end = (w @ H @ w.T).item() / 2
-            runs.append((end if math.isfinite(end) else math.inf, lr, path))
-        ends[name], lr, path = min(runs, key=lambda run: run[0])
-        canvas = np.where(np.floor(np.log(height) / math.log(6)) % 2, ".", " ")
+        runs = [(*descend_valley(optimizer, lr, H, bottom, steps), lr)
+                for lr in 10 ** np.arange(-3, 0.6, 0.25)]
+        path, heights, lr = min(runs, key=lambda run: run[1][-1])
+        canvas, ends[name] = bands.copy(), heights[-1]
         for a, b in path:
-            i, j = round((0.6 - b) * 5), round((a + 2.2) / 2.7 * 22)
+            i, j = round((1 - b) * 5), round((a + 0.2) / 2.7 * 22)
             if 0 <= i < 11 and 0 <= j < 23:
                 canvas[i, j] = "o"
         canvas[3, 18] = "+"
@@ -434,43 +449,47 @@ def final_losses(seeds, hidden, *how, **more):
 
 
 def race(steps, seeds, hidden):
-    """Each optimizer with each of its rates and each seed; the rate with the best mean counts."""
+    """Each optimizer with each of its rates and each seed; the rate with the best mean counts.
+
+    Momentum's m is a sum, Adam's an average: 0.3 means more for the one than for the other.
+    """
     print("optimizer   best rate      loss  spread   mean loss at each rate")
     results = {}
     for name, (optimizer, rates) in OPTIMIZERS.items():
         tries = {lr: final_losses(seeds, hidden, optimizer, lr, steps) for lr in rates}
         best = min(tries, key=lambda lr: np.mean(tries[lr]))
         results[name] = np.mean(tries[best])
-        row = "  ".join(f"{lr:g}: {np.mean(losses):.4f}" for lr, losses in tries.items())
+        row = "  ".join(f"{lr:g}: {np.mean(losses):.2g}" for lr, losses in tries.items())
         print(f"{name:10} {best:10g} {results[name]:10.4f} {np.std(tries[best]):7.4f}   {row}",
               flush=True)
     return results
 
 
 def draw_schedules(steps, seeds, hidden):
-    """The four curves, and where each of them ends with momentum at the best of three rates."""
-    at = np.arange(1, 201)
+    """The four curves over 200 steps, and the loss of momentum with each, at three rates."""
+    at = range(1, 201)
     print(plot({mark: (at, [share(step, 200) for step in at]) for mark, share in SCHEDULES.items()},
                height=9))
     results = {}
     for mark, share in SCHEDULES.items():
         name = share.__name__.replace("_", " ")
         tries = {lr: np.mean(final_losses(seeds, hidden, momentum, lr, steps, share))
-                 for lr in (0.1, 0.3, 1.0)}
+                 for lr in (0.03, 0.1, 0.3)}
         results[name] = min(tries.values())
         row = "  ".join(f"{lr:g}: {loss:.4f}" for lr, loss in tries.items())
         print(f"  {mark} {name:14} {row}", flush=True)
     return results
 
 
-def depth_of_starts(rng, steps, layers=30, width=32):
+def depth_of_starts(seed, steps, layers=30, width=32):
     """What each start does to values and gradients in a deep net, and whether it then learns."""
-    X, y = spiral(rng, 60)
+    X, y = spiral(np.random.default_rng(seed), 60)
     sizes = [2] + [width] * (layers - 1) + [3]
     print("               spread of layer              of the gradient of W in layer      accuracy")
     print("start               1       15       29        30       15        1    after training")
     accuracy = {}
     for name, (f, start) in STARTS.items():
+        rng = np.random.default_rng(seed)
         net = [(start(rng, i, o), np.zeros(o)) for i, o in zip(sizes, sizes[1:])]
         values = [layer.data.std() for layer in layers_of(tensors(net), X, f)]
         slopes = [g.std() for g in net_gradients(net, X, y, f)[1][::2]]
@@ -482,19 +501,20 @@ def depth_of_starts(rng, steps, layers=30, width=32):
     return accuracy
 
 
-def batch_sizes(steps, hidden, target=0.1):
-    """Steps until the mean loss of an epoch is below the target, at the best of three rates."""
-    print("batch   steps   epochs    at rate")
+def batch_sizes(seed, steps, hidden, target=0.1):
+    """Steps until the mean loss of a pass is below the target, at the best of five rates."""
+    print("batch   steps   passes    at rate")
     needed = {}
     for size in 10, 30, 100, 300:
-        tries, epoch = [], 300 // size
-        for lr in 0.03, 0.1, 0.3:
-            rng, X, y, net = task(0, hidden)
+        tries, batches_in = [], 300 // size
+        for lr in 0.01, 0.03, 0.1, 0.3, 1.0:
+            rng, X, y, net = task(seed, hidden)
             losses = fit(rng, net, X, y, momentum, lr, steps, constant, size)
-            means = np.convolve(losses, np.ones(epoch) / epoch, "valid")
-            tries += [(step, lr) for step, mean in enumerate(means, epoch) if mean < target][:1]
+            means = np.convolve(losses, np.ones(batches_in) / batches_in, "valid")
+            below = [step for step, mean in enumerate(means, batches_in) if mean < target]
+            tries += [(step, lr) for step in below[:1]]
         needed[size], lr = min(tries, default=(math.inf, math.nan))
-        print(f"{size:5} {needed[size]:7} {needed[size] / epoch:8.1f} {lr:10g}", flush=True)
+        print(f"{size:5} {needed[size]:7} {needed[size] / batches_in:8.1f} {lr:10g}", flush=True)
     return needed
 
 
@@ -510,15 +530,15 @@ def two_decays(steps=1000, lr=0.01, decay=0.1):
 
 
 def main(steps=200, hidden=32, seeds=3, seed=0):
-    """Race seven optimizers, then look at each of the other decisions of a training.
+    """Race seven optimizers, then look at the other choices in a training.
 
-    steps: of each training
-    hidden: units in each hidden layer of the net in the race
-    seeds: so many trainings for each result in the race
+    steps: of a training; five times as many to compare batches
+    hidden: units in each hidden layer, but for the deep nets
+    seeds: trainings for each result of race, schedules and clipping
     seed: the first of them
 
     Returns a dict: valley and race (loss by optimizer), schedules (loss by name), starts
-    (accuracy by name), batches (steps by size), clipping (loss by length), decay (what is left of
+    (accuracy by name), batches (steps by size), clipping (losses by length), decay (what is left of
     two weights, apart from the gradient and within), shards (difference of gradients).
     """
     for name, value in dict(steps=steps, hidden=hidden, seeds=seeds).items():
@@ -526,34 +546,43 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     refuse(seed < 0, "--seed must be 0 or more")
     runs = range(seed, seed + seeds)
 
-    print("A long valley, 30 times as steep across as along: the path of each optimizer from the\n"
-          "left to the bottom, +, at the best of 15 rates, with its loss after 50 steps.\n")
+    print("A long valley, 30 times as steep across as along, with no noise. o: the path of each\n"
+          "optimizer to the bottom, +, at the best of 15 rates, which fall to 0; its loss after\n"
+          "50 steps. Each band is 6 times as high as the next. The valley lies askew, so that a\n"
+          "rate for each weight cannot make it round.\n")
     result = {"valley": valley()}
 
-    print(f"A spiral with five arms, {steps} steps of 60 points, rates falling to 0. Loss on all "
-          f"points, mean of {seeds} seeds.")
+    print(f"300 points on a spiral with five arms; {steps} steps on batches of 60, at rates that "
+          f"fall to 0.\nLoss on all points at the end (guessing has ln 5 = {math.log(5):.4f}), mean "
+          f"and spread of {seeds} seeds.")
     result["race"] = race(steps, runs, hidden)
 
-    print("\nSchedules: share of the rate by step. Loss with momentum at three rates:")
+    print("\nSchedules: share of the rate by step, and the loss of momentum at three rates.")
     result["schedules"] = draw_schedules(steps, runs, hidden)
+    print("Those that end at 0 bear a larger rate.")
 
-    print("\nFirst weights of a net with 30 layers:")
-    result["starts"] = depth_of_starts(np.random.default_rng(seed), steps)
+    print("\nFirst weights of a net with 30 layers, trained by Adam at a rate of 0.001:")
+    result["starts"] = depth_of_starts(seed, steps)
+    print("Adam divides by the size of a gradient, else the large ones would not train either.")
 
-    print("\nThe batch: steps to a loss below 0.1, with momentum at the best of three rates")
-    result["batches"] = batch_sizes(3 * steps, hidden)
+    print("\nThe batch: steps to a loss below 0.1, with momentum at the best of five rates")
+    result["batches"] = batch_sizes(seed, 5 * steps, hidden)
+    print("A larger batch has less noise: it needs fewer steps, but more passes over the points.")
 
-    print("\nClipping: momentum at a rate of 1, which is too high, and gradients of any length")
+    print("\nClipping: momentum at a rate of 1, too high without it. The loss of each seed:")
     result["clipping"] = {longest: final_losses(runs, hidden, momentum, 1.0, steps, longest=longest)
                           for longest in (math.inf, 0.3)}
     for longest, losses in result["clipping"].items():
-        print(f"  at most {longest:4}: loss " + "  ".join(f"{loss:.4f}" for loss in losses))
+        print(f"  gradients of length {longest:3} at most: "
+              + "  ".join(f"{loss:.4f}" for loss in losses))
 
-    print("\nWeight decay of 0.1 on two weights of 1, 1000 steps at a rate of 0.01. Their\n"
-          "gradients flip, +1 and -1, +0.01 and -0.01, so that only the decay is left:")
+    print("\nWeight decay of 0.1 on two weights of 1, in 1000 steps at a rate of 0.01. The\n"
+          "gradient of the first flips between +1 and -1, of the second between +0.01 and\n"
+          "-0.01: they cancel, and the decay remains.")
     result["decay"] = two_decays()
-    for name, left in zip(("AdamW, apart", "Adam, as a part of the gradient"), result["decay"]):
-        print(f"  {name:32} leaves {left[0]:.3f} and {left[1]:.3f}")
+    for name, left in zip(("AdamW", "Adam, decay in the gradient"), result["decay"]):
+        print(f"  {name:28} leaves {left[0]:.3f} and {left[1]:.3f}")
+    print("In the gradient, decay is divided by its size, so that small gradients decay the most.")
 
     _, X, y, net = task(seed, hidden)
     whole = net_gradients(net, X, y)[1]
@@ -564,9 +593,9 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     print(f"""
 The mean of the gradients of four shards of 75 points is that of all 300: {off:.0e} off.
 One after the other, this is gradient accumulation: a large batch in a small memory. Side by side
-on P machines, each needs the sum of all, an all-reduce. In a ring, arrays cut into P pieces need
-2 (P - 1) messages of one piece: about twice the array, however many machines there are. 11 takes
-the mean over its threads in mean_gradients, and over machines in average, with MPI's Allreduce.""")
+on P machines, each needs the sum of all, which is called an all-reduce. Passed around in a ring,
+it costs each machine 2 (P - 1) messages of 1/P of the array: hardly more for many machines than
+for a few. 11 does this twice: over the threads of a machine and, with MPI, over machines.""")
     return result
 
 

@@ -32,7 +32,7 @@ if "numpy" not in sys.modules:                      # one BLAS thread: we split 
         os.environ.setdefault(f"{threads}_THREADS", "1")
 
 import argparse, contextlib, gzip, hashlib, http.client, inspect, json, math, re, signal
-import time, urllib.request, zipfile, zlib
+import time, urllib.request, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,7 +105,8 @@ def keep(path, write):
 def check_writable(path):
     """Refuse a file that could not be written, before the training and not after it."""
     try:
-        refuse(os.path.isdir(path), f"cannot write {path}: it is a directory")
+        other = os.path.exists(path) and not os.path.isfile(path)
+        refuse(other, f"cannot write {path}: it is a directory or a device")
         with open(f"{path}.part", "wb"):
             pass
         os.remove(f"{path}.part")
@@ -114,19 +115,22 @@ def check_writable(path):
 
 
 def fetch(name, urls, sha256):
-    """The bytes of data/name, unpacked if it ends in .gz, or else of the first URL that has them.
+    """The bytes of data/name, or if they are missing or wrong, of the first URL that has them.
 
-    Bytes with another SHA-256 (taken unpacked) are never used. None if there are no right ones.
+    A name in .gz is unpacked. Bytes with another SHA-256 (taken unpacked) are never used. None if
+    there are no right ones.
     """
     path = Path("data", name)
-    for source in [path.absolute().as_uri(), *urls]:
+    for source in [path.absolute().as_uri()] * path.exists() + list(urls):
+        if source in urls:
+            print(f"fetching {source}", flush=True)
         try:
             with urllib.request.urlopen(source, timeout=10) as reply:
                 packed = reply.read()
             content = gzip.decompress(packed) if name.endswith(".gz") else packed
             if hashlib.sha256(content).hexdigest() != sha256:
-                raise OSError("not the bytes that its SHA-256 promises")
-        except (OSError, EOFError, zlib.error, http.client.HTTPException) as problem:
+                raise OSError("its SHA-256 is wrong: damaged, or another file")
+        except (OSError, EOFError, ValueError, zlib.error, http.client.HTTPException) as problem:
             print(f"note: {source}: {problem}")
             continue
         if source in urls:
@@ -164,7 +168,7 @@ def unbroadcast(grad, shape):
     if grad.shape == shape:
         return grad
     grad = grad.sum(tuple(range(grad.ndim - len(shape))))
-    axes = tuple(i for i, size in enumerate(shape) if size < grad.shape[i])
+    axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)
 
 
@@ -210,6 +214,7 @@ class Tensor:
                       lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
 
     def __matmul__(self, other):
+        other = self.lift(other)
         a, b = self.data, other.data
         return Tensor(a @ b, (self, other),
                       lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
@@ -505,8 +510,7 @@ def load(path):
         return run
     except OSError as problem:
         refuse(True, f"cannot read the checkpoint {path}: {problem}")
-    except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
-            zlib.error):
+    except Exception:                               # a damaged file may raise anything
         refuse(True, f"{path} is not a whole checkpoint of 11_gpt.py")
 
 
