@@ -178,7 +178,6 @@ def tensors(net):
 
 # ---- new here: optimizers -----------------------------------------------------------------------
 # Each changes the array w in place, given its gradient dw; state is a dict, what it remembers of w.
-# m += (1 - beta) * (dw - m) is m = beta m + (1 - beta) dw, in place.
 
 def sgd(w, dw, state, lr):
     """Gradient descent; stochastic, if dw comes from a random few examples (Robbins 1951)."""
@@ -204,7 +203,8 @@ def nesterov(w, dw, state, lr, beta=0.9):
 def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
     """RMSProp (Hinton 2012): the gradient over its root mean square. At first v is too small."""
     v = state.setdefault("v", np.zeros_like(w))
-    v += (1 - beta) * (dw * dw - v)
+    v *= beta
+    v += (1 - beta) * dw * dw
     w -= lr * dw / (np.sqrt(v) + eps)
 
 
@@ -213,8 +213,10 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
     t = state["t"] = state.get("t", 0) + 1
-    m += (1 - beta1) * (dw - m)
-    v += (1 - beta2) * (dw * dw - v)
+    m *= beta1
+    m += (1 - beta1) * dw
+    v *= beta2
+    v += (1 - beta2) * dw * dw
     w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
 
 
@@ -243,7 +245,8 @@ def newton_schulz(G, steps=5):
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
     """Muon (Jordan 2024), in place: momentum made orthogonal, so that no direction is left out."""
     m = state.setdefault("m", np.zeros_like(w))
-    m += (1 - beta) * (dw - m)
+    m *= beta
+    m += (1 - beta) * dw
     update = newton_schulz(beta * m + (1 - beta) * dw)              # Nesterov: one look ahead
     w *= 1 - lr * decay
     w -= lr * math.sqrt(max(1, w.shape[1] / w.shape[0])) * update
@@ -553,8 +556,8 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     result = {"valley": valley()}
 
     print(f"300 points on a spiral with five arms; {steps} steps on batches of 60, at rates that "
-          f"fall to 0.\nLoss on all points at the end (guessing has ln 5 = {math.log(5):.4f}), mean "
-          f"and spread of {seeds} seeds.")
+          f"fall to 0.\nLoss on all points at the end (guessing has ln 5 = {math.log(5):.4f}), "
+          f"mean and spread of {seeds} seeds.")
     result["race"] = race(steps, runs, hidden)
 
     print("\nSchedules: share of the rate by step, and the loss of momentum at three rates.")

@@ -229,8 +229,10 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
     t = state["t"] = state.get("t", 0) + 1
-    m += (1 - beta1) * (dw - m)
-    v += (1 - beta2) * (dw * dw - v)
+    m *= beta1
+    m += (1 - beta1) * dw
+    v *= beta2
+    v += (1 - beta2) * dw * dw
     w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
 
 
@@ -248,7 +250,8 @@ def newton_schulz(G, steps=5):
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
     """Muon (Jordan 2024), in place: momentum made orthogonal, so that no direction is left out."""
     m = state.setdefault("m", np.zeros_like(w))
-    m += (1 - beta) * (dw - m)
+    m *= beta
+    m += (1 - beta) * dw
     update = newton_schulz(beta * m + (1 - beta) * dw)              # Nesterov: one look ahead
     w *= 1 - lr * decay
     w -= lr * math.sqrt(max(1, w.shape[1] / w.shape[0])) * update
