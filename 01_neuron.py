@@ -105,8 +105,9 @@ def command_line(main):
         sys.exit(130)
     except MemoryError:
         refuse(True, "there is not enough memory for these sizes")
-    except BrokenPipeError:                         # whoever read our output (say, head) has left
+    except OSError as problem:                      # a full disk; or who read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        refuse(not isinstance(problem, BrokenPipeError), problem)
 
 
 # ---- the experiment -----------------------------------------------------------------------------

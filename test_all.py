@@ -4,8 +4,8 @@
 
 Nothing here needs the network. Tests that need the real data skip where data/ does not hold it.
 """
-import ast, gzip, hashlib, importlib.util, inspect, math, os, shutil, signal, subprocess, sys, time
-import tracemalloc
+import ast, errno, gzip, hashlib, importlib.util, inspect, math, os, shutil, signal, socket
+import subprocess, sys, time, tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -779,6 +779,67 @@ def test_a_read_only_folder_is_refused_before_training(folder):
     folder.chmod(0o700)
 
 
+def test_07_a_full_disk_leaves_the_old_weights(folder, capsys, monkeypatch):
+    own_digits("own")
+    mnist.main(data="own", hidden=8, batch=10, epochs=1, out="kept.npz")
+    before = Path("kept.npz").read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(mnist.os, "fsync", full)
+    with pytest.raises(SystemExit, match="cannot write the weights kept.npz"):
+        mnist.main(data="own", hidden=8, batch=10, epochs=1, out="kept.npz")
+    assert Path("kept.npz").read_bytes() == before and not list(Path().glob("*.part"))
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "flag", "method", "shape", "nan"])
+def test_07_damaged_weights_are_refused(damage, folder, capsys):
+    own_digits("own")
+    net = mnist.new_net(RNG, 4)
+    if damage == "nan":
+        net[1][0][0, 0] = np.nan
+    if damage == "shape":
+        net[1] = (np.ones((3, 4), np.float32), net[1][1])
+    mnist.save_net(net, "w.npz")
+    content = bytearray(Path("w.npz").read_bytes())
+    entry = content.index(b"PK\x01\x02")                # the first file in zip's table of contents
+    if damage == "flag":
+        content[entry + 8] |= 1                         # says that it is encrypted
+    if damage == "method":
+        content[entry + 10] = 99                        # an unknown way to pack
+    content = {"empty": b"", "text": b"no weights", "cut": content[:-300]}.get(damage, content)
+    Path("w.npz").write_bytes(content)
+    with pytest.raises(SystemExit, match="does not hold the weights|no finite numbers"):
+        mnist.main(data="own", load="w.npz")
+
+
+@pytest.mark.parametrize("part, array, sentence", [
+    ("train-images-idx3", np.zeros((60, 28, 27)), "training images do not have 28 x 28"),
+    ("t10k-images-idx3", np.zeros((23, 28, 28)), "23 test images, 24 labels"),
+    ("train-labels-idx1", np.full(60, 10), "training labels are above 9"),
+    ("train-labels-idx1", np.zeros((60, 2)), "not an IDX file of bytes with 1 axes")])
+def test_07_own_files_that_do_not_fit_are_refused(part, array, sentence, folder):
+    own_digits("own")
+    Path("own", f"{part}-ubyte").write_bytes(idx(array))
+    with pytest.raises(SystemExit, match=sentence):
+        mnist.main(data="own", out="")
+
+
+def test_a_host_that_hangs_is_given_up(folder, monkeypatch):
+    asked, urlopen = [], gpt.urllib.request.urlopen
+
+    def impatient(source, timeout):
+        asked.append(timeout)
+        return urlopen(source, timeout=min(timeout, 0.2))
+    monkeypatch.setattr(gpt.urllib.request, "urlopen", impatient)
+    monkeypatch.setenv("no_proxy", "*")
+    Path("right").write_bytes(b"right bytes")
+    with socket.create_server(("127.0.0.1", 0)) as silent:      # it accepts, and never answers
+        urls = [f"http://127.0.0.1:{silent.getsockname()[1]}/x", Path("right").absolute().as_uri()]
+        assert gpt.fetch("x", urls, hashlib.sha256(b"right bytes").hexdigest()) == b"right bytes"
+    assert asked == [10, 10] and os.listdir("data") == ["x"]
+
+
 def test_fetch_uses_only_the_right_bytes_and_tries_the_next_host(folder):
     right, digest = gzip.compress(b"right bytes"), hashlib.sha256(b"right bytes").hexdigest()
     for name, content in (("right", right), ("cut", right[:-5]), ("page", b"<html>502</html>"),
@@ -844,3 +905,15 @@ def test_output_that_nobody_reads_to_its_end(folder):
     with endless_training(folder) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@EACH_SCRIPT
+def test_output_to_a_full_disk_ends_in_one_sentence(path, tmp_path):
+    shutil.copy(path, tmp_path)
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([sys.executable, path.name, *FLAGS[path.stem]], cwd=tmp_path,
+                                env=os.environ | OFFLINE, stdout=full, stderr=subprocess.PIPE,
+                                text=True, timeout=80)
+    assert result.returncode == 1 and result.stderr.startswith("error: [Errno 28]")
+    assert result.stderr.count("\n") == 1
