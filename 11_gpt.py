@@ -142,7 +142,7 @@ def fetch(name, urls, sha256):
 
 
 class Progress:
-    """A line at least every 5 seconds: step, mean loss since the last line, speed, time left."""
+    """A line about every 4 seconds: step, mean loss since the last line, speed, time left."""
 
     def __init__(self, done, last, unit):
         self.first, self.last, self.start = done, last, time.perf_counter()

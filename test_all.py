@@ -564,7 +564,7 @@ def test_07_drawn_digits_can_be_learned(folder, capsys, monkeypatch):
     monkeypatch.setattr(mnist, "fetch", lambda *_: None)
     result = mnist.main(epochs=4, hidden=128, batch=64, out="")
     assert result["test_accuracy"] > 0.85 and len(result["held_out"]) == 4
-    assert "learning from drawn digits" in capsys.readouterr().out
+    assert "these are drawn digits" in capsys.readouterr().out
     assert os.listdir() == ["text.txt"]                 # nothing is left behind
 
 
@@ -809,7 +809,7 @@ def test_07_damaged_weights_are_refused(damage, folder, capsys):
         content[entry + 10] = 99                        # an unknown way to pack
     content = {"empty": b"", "text": b"no weights", "cut": content[:-300]}.get(damage, content)
     Path("w.npz").write_bytes(content)
-    with pytest.raises(SystemExit, match="does not hold the weights|no finite numbers"):
+    with pytest.raises(SystemExit, match="does not hold the weights|weights are too large"):
         mnist.main(data="own", load="w.npz")
 
 
