@@ -455,7 +455,7 @@ def learn_digits(rng, net, X, y, held, epochs, size, lr, strength, save):
             loss.backward()
             gradients = [leaf.grad for pair in leaves for leaf in pair]
             for k, (w, dw) in enumerate(zip(weights, gradients)):
-                rows = max(1, 2 ** 16 * len(w) // w.size)           # with m and v they fit the cache
+                rows = max(1, 2 ** 16 * len(w) // w.size)       # with m and v they fit the cache
                 for i in range(0, len(w), rows):
                     adam(w[i:i + rows], dw[i:i + rows], states[k, i],
                          lr * linear_decay(step, steps))
