@@ -233,7 +233,7 @@ def adamw(w, dw, state, lr, decay=0.01):
 # settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, in many more rounds.
 
 def newton_schulz(G, steps=5):
-    """Push each singular value s of G towards 1 by s -> 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
+    """About U V^T of G: each singular value s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
     if len(G) > len(G.T):
         return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
     X = G / (np.linalg.norm(G) + 1e-7)
@@ -243,8 +243,11 @@ def newton_schulz(G, steps=5):
     return X
 
 
+# With more outputs than inputs, U V^T spreads the length of x over more entries. The square root
+# in the last line gives each of them its size back.
+
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
-    """Muon (Jordan 2024), in place: momentum made orthogonal, so that no direction is left out."""
+    """Muon (Jordan 2024), in place: momentum, made equally long in all directions."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += (1 - beta) * dw

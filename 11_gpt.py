@@ -238,7 +238,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
 
 
 def newton_schulz(G, steps=5):
-    """Push each singular value s of G towards 1 by s -> 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
+    """About U V^T of G: each singular value s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
     if len(G) > len(G.T):
         return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
     X = G / (np.linalg.norm(G) + 1e-7)
@@ -249,7 +249,7 @@ def newton_schulz(G, steps=5):
 
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
-    """Muon (Jordan 2024), in place: momentum made orthogonal, so that no direction is left out."""
+    """Muon (Jordan 2024), in place: momentum, made equally long in all directions."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += (1 - beta) * dw
