@@ -398,7 +398,7 @@ def fit(rng, net, X, y, optimizer, lr, steps, schedule=linear_decay, size=60, lo
 # ---- the experiments ----------------------------------------------------------------------------
 
 def descend_valley(optimizer, lr, H, bottom, steps):
-    """The path from 0 down (w - bottom) H (w - bottom)^T / 2, and where it is at each step."""
+    """The path from w = 0 down (w - bottom) H (w - bottom)^T / 2, and the height of each point."""
     w, state, path, heights = np.zeros((1, 2)), {}, [], []
     for step in range(1, steps + 2):
         away = w - bottom
