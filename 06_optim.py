@@ -344,7 +344,7 @@ def cross_entropy(logits, targets):
     p /= total
 
     def vjp(g):
-        dz = p.copy()                                               # dz = p - onehot(target)
+        dz = p.copy()                                       # dz = p - onehot(target): rule 1 of 04
         dz[n, targets] -= 1
         return (dz * (g / len(n)),)
     return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
@@ -566,11 +566,11 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
 
     print("\nSchedules: share of the rate by step, and the loss of momentum at three rates.")
     result["schedules"] = draw_schedules(steps, runs, hidden)
-    print("Those that end at 0 bear a larger rate.")
+    print("Those that fall bear a larger rate, and end lower.")
 
     print("\nFirst weights of a net with 30 layers, trained by Adam at a rate of 0.001:")
     result["starts"] = depth_of_starts(seed, steps)
-    print("Adam divides by the size of a gradient, else the large ones would not train either.")
+    print("Adam divides by the size of a gradient; plain descent learns nothing from 'too large'.")
 
     print("\nThe batch: steps to a loss below 0.1, with momentum at the best of five rates")
     result["batches"] = batch_sizes(seed, 5 * steps, hidden)
@@ -589,7 +589,8 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     result["decay"] = two_decays()
     for name, left in zip(("AdamW", "Adam, decay in the gradient"), result["decay"]):
         print(f"  {name:28} leaves {left[0]:.3f} and {left[1]:.3f}")
-    print("In the gradient, decay is divided by its size, so that small gradients decay the most.")
+    print("As a part of the gradient, the decay is divided by the gradient's size, too: where\n"
+          "gradients are small, it is the strongest.")
 
     _, X, y, net = task(seed, hidden)
     whole = net_gradients(net, X, y)[1]
