@@ -1,0 +1,559 @@
+"""09  Attention: looking things up by content.
+
+Carried from 01: numeric_gradient, relative_error, refuse, command_line, plot.  03: seconds.
+04: softmax.  05: Tensor, gradient_error.  06: adam, linear_decay, cross_entropy.
+08: embedding, heat_map.
+New here: attention, its gradient, its mask, its heads; what it can do that nothing before could.
+
+A layer of 04 treats each position by itself. Attention lets it fetch something from others. Each
+position has three vectors, made of its own x by three matrices: a query q, what it looks for; a key
+k, what it can be found by; a value v, what it hands over. As rows, Q and K (T, D), V (T, D):
+    S = Q K^T / sqrt(D)          S_ij, the score: how well key j fits query i            (T, T)
+    A = softmax of each row      A_ij, the weight: positive, and each row adds up to 1   (T, T)
+    Y = A V                      y_i is a mean of all values, weighed by fit             (T, D)
+It is a dictionary whose keys need not fit exactly, and so has a gradient. With G = dL/dY:
+    dV = A^T G      dA = G V^T                     by rules 2 and 4 of 04, because Y = A V
+    dS_ij = A_ij (dA_ij - r_i), r_i = sum_k A_ik dA_ik          as A_ik = e^(S_ik) / sum_j e^(S_ij)
+                    has the derivative A_ik ([k = j] - A_ij) by S_ij, and all k lead to L
+    dQ = dS K / sqrt(D)      dK = dS^T Q / sqrt(D)              by the same rules
+And r_i = sum_k A_ik sum_d G_id V_kd = sum_d G_id Y_id, a dot product of two rows that we have.
+
+The root: a dot product of D independent terms of variance 1 has the variance D. Without the root,
+scores grow with D, softmax gives nearly all its weight to one key, and A (1 - A), hence dS, fades.
+The mask: to predict what follows, position i must not see what comes later. Later scores become
+minus infinity before the softmax, so their weights are exactly 0, and the others still add up to 1.
+The heads: one softmax makes one mean. H heads of D = C/H channels make H means, for the same work.
+
+Run       python 09_attention.py                                        (--pairs=10 --seed=1 ...)
+Expect    10 s on two cores; recall: attention 100 %, a mean and a feed-forward layer 12 %
+Left out  positions (08), without which a set is all that attention sees; layers on top (10)
+"""
+import argparse, inspect, math, os, re, sys, time, tracemalloc
+
+import numpy as np
+
+# B batch, T positions, C channels, H heads, D = C/H; N = B*T rows, one per position
+
+
+# ---- carried from 01, 03, 04, 05, 06 and 08, unchanged, as far as it is needed ------------------
+
+def numeric_gradient(f, x, eps=1e-6):
+    """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
+    gradient = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        kept = x[i]
+        x[i] = kept + eps
+        above = f()
+        x[i] = kept - eps
+        gradient[i] = (above - f()) / (2 * eps)
+        x[i] = kept
+    return gradient
+
+
+def relative_error(found, expected):
+    """The largest difference, relative to the largest expected value."""
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+
+
+def refuse(wrong, sentence):
+    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
+    if wrong:
+        raise SystemExit(f"error: {sentence}")
+
+
+def command_line(main):
+    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    for name, argument in inspect.signature(main).parameters.items():
+        value = argument.default
+        parser.add_argument(f"--{name}", type=type(value), default=value,
+                            help=f"{gloss[name]} (default: {value!r})")
+    arguments = parser.parse_args(None if "__file__" in globals() else [])
+    try:
+        main(**vars(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        refuse(True, "there is not enough memory for these sizes")
+    except OSError as problem:                      # a full disk; or who read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        refuse(not isinstance(problem, BrokenPipeError), problem)
+
+
+def plot(curves, width=72, height=14):
+    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
+    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    canvas = [[" "] * width for _ in range(height)]
+    for mark, (x, y) in curves.items():
+        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
+        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
+        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
+            canvas[i][j] = mark
+    lines = [f"{label:9.3f} |{''.join(line)}"
+             for label, line in zip(np.linspace(high, low, height), canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
+
+
+def seconds(work, budget=0.2):
+    """The least time of work(), in as many calls as fit the budget: disturbances only add time."""
+    least, end = math.inf, time.perf_counter() + budget
+    while least == math.inf or time.perf_counter() < end:
+        start = time.perf_counter()
+        work()
+        least = min(least, time.perf_counter() - start)
+    return least
+
+
+def softmax(a):
+    """Probabilities (N, K) from logits a (N, K)."""
+    e = np.exp(a - a.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def unbroadcast(grad, shape):
+    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))
+    axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
+    return grad.sum(axes, keepdims=True)
+
+
+class Tensor:
+    """An array that remembers how it was made, so that gradients find their way back."""
+
+    def __init__(self, data, parents=(), vjp=None):
+        """vjp maps the gradient of this array to those of its parents, in their order."""
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":
+            self.data = self.data.astype(float)
+        self.grad, self.parents, self.vjp = None, parents, vjp
+
+    def backward(self):
+        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released."""
+        order, seen, stack = [], set(), [(self, False)]
+        while stack:
+            node, parents_done = stack.pop()
+            if parents_done:
+                order.append(node)
+            elif id(node) not in seen:
+                if node.parents is None:
+                    raise RuntimeError("backward() has released this graph: compute it again")
+                seen.add(id(node))
+                stack.append((node, True))
+                stack.extend((parent, False) for parent in node.parents)
+        self.grad = np.ones_like(self.data)
+        while order:
+            node = order.pop()
+            if node.parents:
+                for parent, grad in zip(node.parents, node.vjp(node.grad)):
+                    parent.grad = grad if parent.grad is None else parent.grad + grad
+                node.grad = node.parents = node.vjp = None
+
+    def lift(self, other):
+        """A number or an array as a Tensor of the same dtype."""
+        return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    def __add__(self, other):
+        other = self.lift(other)
+        a, b = self.data, other.data
+        return Tensor(a + b, (self, other),
+                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+    def __mul__(self, other):
+        other = self.lift(other)
+        a, b = self.data, other.data
+        return Tensor(a * b, (self, other),
+                      lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
+
+    def __matmul__(self, other):
+        other = self.lift(other)
+        a, b = self.data, other.data
+        return Tensor(a @ b, (self, other),
+                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
+                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
+
+    def relu(self):
+        y = np.maximum(self.data, 0)
+        return Tensor(y, (self,), lambda g: (g * (y > 0),))
+
+    def reshape(self, *shape):
+        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
+
+    def __getitem__(self, index):
+        def vjp(g):
+            da = np.zeros_like(self.data)
+            np.add.at(da, index, g)                     # da[index] += g counts each place once
+            return (da,)
+        return Tensor(self.data[index], (self,), vjp)
+
+
+def gradient_error(rng, f, *arrays):
+    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
+
+    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
+    """
+    inputs = [Tensor(array) for array in arrays]        # not copies: value() sees each nudge
+    y = f(*inputs)
+    weights = rng.standard_normal(y.data.shape)
+    (y * weights).backward()
+    value = lambda: (f(*map(Tensor, arrays)).data * weights).sum()
+    return np.max([relative_error(x.grad, numeric_gradient(value, x.data)) for x in inputs])
+
+
+def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
+    """Adam (Kingma 2015), in place: the mean gradient over the root of the mean square."""
+    m = state.setdefault("m", np.zeros_like(w))
+    v = state.setdefault("v", np.zeros_like(w))
+    t = state["t"] = state.get("t", 0) + 1
+    m *= beta1
+    m += (1 - beta1) * dw
+    v *= beta2
+    v += (1 - beta2) * dw * dw
+    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+
+
+def linear_decay(step, steps, warmup=20):
+    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down to 0."""
+    return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
+
+
+def cross_entropy(logits, targets):
+    """Mean of -ln softmax(logits)[target] over N rows; logits (N, V), targets (N,) integers."""
+    n = np.arange(len(targets))
+    z = logits.data - logits.data.max(1, keepdims=True)
+    p = np.exp(z)
+    total = p.sum(1, keepdims=True)
+    p /= total
+
+    def vjp(g):
+        dz = p.copy()                                               # dz = p - onehot(target)
+        dz[n, targets] -= 1
+        return (dz * (g / len(n)),)
+    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+
+
+def embedding(W, ids):
+    """Rows ids (N,) of W (V, C): the product of a one-hot matrix (N, V) with W."""
+    def vjp(g):
+        onehot = ids[:, None] == np.arange(len(W.data))
+        return (onehot.T.astype(g.dtype) @ g,)
+    return Tensor(W.data[ids], (W,), vjp)
+
+
+def heat_map(values, low, high, shades=" .:-=+*#%@"):
+    """A matrix as lines of text, two characters an entry, from low, blank, to high, @."""
+    levels = (np.clip((values - low) / (high - low), 0, 1) * (len(shades) - 1)).round().astype(int)
+    return ["".join(2 * shades[level] for level in row) for row in levels]
+
+
+# ---- new here -----------------------------------------------------------------------------------
+
+def look_up(Q, K, V, causal=True):
+    """Y and A by the formulas, for one head: Q, K and V (T, D)."""
+    S = Q @ K.T / math.sqrt(Q.shape[1])
+    if causal:
+        S = np.where(np.tri(len(S), dtype=bool), S, -np.inf)       # tri: at and below the diagonal
+    A = softmax(S)
+    return A @ V, A
+
+
+def look_up_gradients(Q, K, V, A, G):
+    """dQ, dK and dV of look_up by the formulas. Where the mask made A 0, dS is 0 as well."""
+    dV = A.T @ G
+    dA = G @ V.T
+    dS = A * (dA - (A * dA).sum(1, keepdims=True))
+    return dS @ K / math.sqrt(Q.shape[1]), dS.T @ Q / math.sqrt(Q.shape[1]), dV
+
+
+# The same for a batch and for all heads at once, in few passes over arrays of T x T, the largest by
+# far. The root goes into Q. A is not formed: E = e^S and total, the sums of its rows, are enough,
+# because Y = E V / total divides something smaller. With G = dY / total, dS is E (G V^T - r), and r
+# is the dot product of the rows of G and Y. Softmax must not overflow; as in 04 the largest score
+# of each row may be taken off, but by |q k| <= |q| |k| it is rarely necessary.
+
+def row_dot(a, b):
+    """The dot product of each row of a with the same row of b, rows being the last axis."""
+    return np.einsum("...i,...i->...", a, b)[..., None]
+
+
+def attention(q, k, v, causal=True):
+    """Look up by content: softmax(q k^T / sqrt(D)) v, every head on its own (Vaswani 2017).
+
+    q (B, Tq, H, D); k, v (B, Tk, H, D). The queries stand at the last Tq of the Tk positions.
+    """
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
+    Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
+    Q = Q * scale
+    E = Q @ K.swapaxes(2, 3)                                        # (B, H, Tq, Tk)
+    if causal:
+        E += np.triu(np.full((Tq, Tk), -np.inf, E.dtype), 1 + Tk - Tq)
+    if row_dot(Q, Q).max() * row_dot(K, K).max() > 80 ** 2:
+        E -= E.max(3, keepdims=True)                # else |score| <= |Q||K| <= 80 cannot overflow
+    np.exp(E, out=E)
+    total = E.sum(3, keepdims=True)                 # A = E / total is never formed: total divides
+    Y = E @ V / total                               # Y and dY instead, which are smaller
+
+    def vjp(g):
+        G = g.swapaxes(1, 2) / total
+        dS = G @ V.swapaxes(2, 3)
+        dS -= row_dot(G, Y)
+        dS *= E                                     # dS = A * (dA - row sums of A * dA)
+        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G
+        return tuple(grad.swapaxes(1, 2) for grad in grads)
+    return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
+
+
+# ---- new here: associative recall ---------------------------------------------------------------
+# A row of pairs, such as a3 k7 q1, and a question, k?. The answer is 7. A pair is one position, the
+# embedding of its letter plus that of its digit. All letters of a row differ, and so do its digits:
+# who knows which digits there are, but not which belongs to k, is right once in as many as there
+# are pairs. Where a question asks for two letters, a letter that is asked first is another token
+# than one that is asked second.
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+TOKENS = 26 + 10 + 26 + 26 + 1              # letters, digits, letters asked first, second, and none
+
+
+def questions(rng, B, pairs, asked):
+    """ids (B, pairs + 1, 2), two tokens per position, the question last; answers (B, asked)."""
+    letters = rng.random((B, 26)).argsort(1)[:, :pairs]             # in random order
+    digits = rng.random((B, 10)).argsort(1)[:, :pairs]
+    which = rng.random((B, pairs)).argsort(1)[:, :asked]            # the places of the answers
+    question = np.full((B, 2), TOKENS - 1)
+    question[:, :asked] = np.take_along_axis(letters, which, 1) + [36, 62][:asked]
+    ids = np.concatenate([np.stack([letters, 26 + digits], 2), question[:, None]], 1)
+    return ids, np.take_along_axis(digits, which, 1)
+
+
+def recall_weights(rng, C, asked, layer):
+    """The weights by name of a net with one layer: attention, mean or feed-forward."""
+    shapes = {"embed": (TOKENS, C), "value": (C, C), "out": (C, C), "head": (C, 10 * asked)}
+    if layer == "attention":
+        shapes |= {"query": (C, C), "key": (C, C)}
+    if layer == "feed-forward":                     # as many weights as attention has
+        shapes = {"embed": (TOKENS, C), "up": (C, 2 * C), "down": (2 * C, C),
+                  "head": (C, 10 * asked)}
+    weights = {name: rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(shape[0]))
+               for name, shape in shapes.items()}
+    # Short vectors make small scores, so that the softmax is open to all keys at first. With a std
+    # of 1 it settles early, for some letters on the wrong key: 89 to 100 % instead of 100 %.
+    weights["embed"] = 0.3 * rng.standard_normal(shapes["embed"], np.float32)
+    return weights
+
+
+def stream(weights, ids):
+    """x (N, C), a row for each position of ids (B, T, 2)."""
+    return (embedding(weights["embed"], ids[..., 0].ravel())
+            + embedding(weights["embed"], ids[..., 1].ravel()))
+
+
+def recall_logits(weights, ids, heads):
+    """Logits (B, 10 asked) of the answers: x + layer(x) at the last position, times head."""
+    (B, T, _), x = ids.shape, stream(weights, ids)
+    if "up" in weights:
+        y = (x @ weights["up"]).relu() @ weights["down"]
+    else:
+        split = lambda name: (x @ weights[name]).reshape(B, T, heads, -1)
+        v = split("value")
+        if "query" in weights:
+            q, k = split("query"), split("key")
+        else:
+            q = k = Tensor(np.zeros_like(v.data))   # all scores are 0, so it is a plain mean
+        y = attention(q, k, v).reshape(*x.data.shape) @ weights["out"]
+    return (x + y).reshape(B, T, -1)[:, -1] @ weights["head"]
+
+
+def leaves(weights):
+    """The weights, which are arrays, as Tensors that can collect a gradient."""
+    return {name: Tensor(w) for name, w in weights.items()}
+
+
+def learn_recall(seed, layer, pairs, asked, heads, channels, steps, lr, batch=64):
+    """Weights, losses, and the share of 2000 fresh rows whose answers are all right."""
+    rng = np.random.default_rng(seed)
+    weights = recall_weights(rng, channels, asked, layer)
+    states, losses = {name: {} for name in weights}, []
+    for step in range(1, steps + 1):
+        ids, answers = questions(rng, batch, pairs, asked)          # never the same rows again
+        tensors = leaves(weights)
+        with np.errstate(all="ignore"):                             # divergence shows in the loss
+            logits = recall_logits(tensors, ids, heads).reshape(-1, 10)
+            loss = cross_entropy(logits, answers.ravel())
+            loss.backward()
+            for name, w in weights.items():
+                adam(w, tensors[name].grad, states[name], lr * linear_decay(step, steps))
+        refuse(not math.isfinite(loss.data), f"training diverges at step {step}: lower --lr")
+        losses.append(loss.data.item())
+    ids, answers = questions(rng, 2000, pairs, asked)
+    logits = recall_logits(leaves(weights), ids, heads).data.reshape(-1, asked, 10)
+    return weights, losses, (logits.argmax(2) == answers).all(1).mean()
+
+
+def draw_recall(weights, pairs, heads):
+    """One row of pairs, and each of its letters asked for: where the attention goes."""
+    ids, _ = questions(np.random.default_rng(0), 1, pairs, 1)
+    ids = np.repeat(ids, pairs, 0)
+    ids[:, -1, 0] = 36 + ids[0, :-1, 0]
+    weights, T = leaves(weights), pairs + 1
+    x = stream(weights, ids)
+    q, k = ((x @ weights[name]).reshape(pairs, T, heads, -1) for name in ("query", "key"))
+    v = Tensor(np.broadcast_to(np.eye(T)[:, None], (pairs, T, heads, T)))
+    A = attention(q, k, v).data[:, -1].mean(1)          # values of 1 and 0 give the weights back
+    answers = recall_logits(weights, ids, heads).data.argmax(1)
+    shown = [LETTERS[letter] + str(digit - 26) for letter, digit in ids[0, :-1]]
+    print("       " + "  ".join(shown) + "   ?    answer")
+    for letter, marks, answer in zip(shown, heat_map(A, 0, 1), answers):
+        cells = "  ".join(marks[i:i + 2] for i in range(0, len(marks), 2))
+        print(f"  {letter[0]}?   {cells}    {answer}")
+
+
+# ---- the experiment -----------------------------------------------------------------------------
+
+def tell_gradients(rng, T=6, D=4):
+    """Formulas, fast code and central differences agree; relative errors by name."""
+    Q, K, V, G = rng.standard_normal((4, T, D))
+    Y, A = look_up(Q, K, V)
+    heads = lambda x: x.reshape(1, T, 1, D)
+    inputs = [Tensor(heads(x)) for x in (Q, K, V)]
+    y = attention(*inputs)
+    (y * heads(G)).backward()
+    errors = {"Y, fast code against formulas": relative_error(y.data, heads(Y))}
+    for x, name, gradient in zip(inputs, "QKV", look_up_gradients(Q, K, V, A, G)):
+        errors[f"d{name}, fast code against formulas"] = relative_error(x.grad, heads(gradient))
+    qkv = rng.standard_normal((3, 2, T, 2, D))
+    errors["causal, 2 heads, differences"] = gradient_error(rng, attention, *qkv)
+    errors["no mask, 2 heads, differences"] = gradient_error(
+        rng, lambda *qkv: attention(*qkv, causal=False), *qkv)
+    weights = recall_weights(rng, 4, 1, "attention")
+    ids, _ = questions(rng, 3, 2, 1)
+    errors["all weights of a net, differences"] = gradient_error(
+        rng, lambda *tensors: recall_logits(dict(zip(weights, tensors)), ids, 2),
+        *(rng.standard_normal(w.shape) for w in weights.values()))
+    print("Relative errors of attention and its gradients")
+    for name, error in errors.items():
+        print(f"  {name:35} {error:.0e}")
+    assert max(errors.values()) < 1e-6
+    return errors
+
+
+def tell_root(rng, T=64, n=500):
+    """Entropy of the weights of T keys by D, with and without the root: {D: (with, without)}."""
+    print(f"\nRandom queries and {T} random keys. entropy: of the weights, {math.log(T):.2f} if they "
+          "are equal.\nslope: the sum of A (1 - A), the derivatives of weights by their scores.\n"
+          "              with the root          without\n"
+          "      D      entropy   slope   entropy   slope")
+    entropy = {}
+    for D in 1, 4, 16, 64, 256, 1024:
+        q, K = rng.standard_normal((n, D)), rng.standard_normal((n, T, D))
+        scores = np.einsum("nd,ntd->nt", q, K)
+        weights = [softmax(scores / math.sqrt(D)), softmax(scores)]
+        entropy[D] = [-(A * np.log(A + 1e-300)).sum(1).mean() for A in weights]
+        slopes = [(A * (1 - A)).sum(1).mean() for A in weights]
+        print(f"  {D:5} " + "".join(f"{a:10.2f}{b:8.2f}" for a, b in zip(entropy[D], slopes)))
+    return entropy
+
+
+def tell_facts(rng, T=8):
+    """Attention without a mask knows no order; with it, it knows no later position."""
+    qkv = rng.standard_normal((3, 1, T, 2, 4))
+    run = lambda qkv, causal: attention(*map(Tensor, qkv), causal=causal).data
+    order = rng.permutation(T)
+    shuffled = relative_error(run(qkv[:, :, order], False), run(qkv, False)[:, order])
+    before, leaks = run(qkv, True), 0
+    for t in range(T):
+        changed = qkv.copy()
+        changed[:, :, t] += rng.standard_normal((3, 1, 2, 4))
+        after = run(changed, True)
+        leaks += not np.array_equal(after[:, :t], before[:, :t])
+        assert (after[:, t:] != before[:, t:]).all()
+    _, A = look_up(*qkv[:, 0, :, 0])
+    assert shuffled < 1e-12 and leaks == 0 and not np.triu(A, 1).any()
+    print(f"""
+No mask: if the positions change places, the results change places with them, within {shuffled:.0e}.
+So without positions (08) attention cannot know the order of its inputs.
+Mask: after a change at position t, results before t are the same to the last bit, for every t.
+The weights of one head, with the mask:""")
+    print("\n".join("  " + line.rstrip() for line in heat_map(A, 0, 1)))
+    return shuffled
+
+
+def tell_price(rng, D=32):
+    """Seconds and bytes for the gradients of one head, by T."""
+    print("\nThe price of Y and its gradients, one head, D = 32, float32; A alone is 4 T^2 bytes\n"
+          "      T        ms            peak memory, MB")
+    price = {}
+    for T in 256, 512, 1024, 2048:
+        qkv = rng.standard_normal((3, 1, T, 1, D), np.float32)
+        work = lambda: attention(*map(Tensor, qkv)).backward()
+        time_needed = seconds(work)
+        tracemalloc.start()
+        work()
+        price[T] = time_needed, tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        ratios = [f"(x {b / a:.1f})" for a, b in zip(price.get(T // 2, ()), price[T])] or ["", ""]
+        print(f"  {T:5} {1e3 * price[T][0]:9.2f} {ratios[0]:8} {price[T][1] / 1e6:9.2f} "
+              f"{ratios[1]}".rstrip())
+    return price
+
+
+def tell_recall(pairs, channels, steps, lr, seed):
+    """Three nets learn to answer one question; then attention, two at once: accuracies of both."""
+    ids, answers = questions(np.random.default_rng(seed), 1, pairs, 1)
+    row = " ".join(LETTERS[a] + str(b - 26) for a, b in ids[0, :-1])
+    print(f"\nRecall: {row}, {LETTERS[ids[0, -1, 0] - 36]}? The answer is {answers[0, 0]}.\n"
+          f"To guess among the digits shown gives {1 / pairs:.1%}. A net with one layer, of:")
+    curves, accuracy, kept = {}, {}, None
+    for mark, layer in ("f", "feed-forward"), ("m", "mean"), (".", "attention"):
+        kept, losses, accuracy[layer] = learn_recall(seed, layer, pairs, 1, 1, channels, steps, lr)
+        stretches = np.array_split(losses, min(72, steps))
+        curves[mark] = (np.cumsum([len(stretch) for stretch in stretches]),
+                        [stretch.mean() for stretch in stretches])
+        print(f"  {layer:12} {accuracy[layer]:6.1%} of 2000 fresh rows", flush=True)
+    print("Loss by step: . attention, m mean, f feed-forward")
+    print(plot(curves))
+    print("\nWhat each question attends to, from blank for 0 to @ for 1")
+    draw_recall(kept, pairs, 1)
+    both = {}
+    for heads in 1, 2:
+        _, _, both[heads] = learn_recall(seed, "attention", pairs, 2, heads, channels, steps, lr)
+    print(f"\nTwo letters asked at once, both answers right: {both[1]:.1%} with one head, that is "
+          f"one mean,\nand {both[2]:.1%} with two heads and the same number of weights.")
+    return accuracy, both
+
+
+def main(pairs=8, channels=64, steps=300, lr=0.005, seed=0):
+    """Check attention, measure its properties, and let three nets learn to recall.
+
+    pairs: of a letter and a digit in a row
+    channels: width of the nets
+    steps: of training, each with 64 fresh rows
+    lr: highest learning rate
+    seed: of all that is random
+
+    Returns a dict: gradient_error by name, entropy {D: (with the root, without)}, shuffled
+    (relative error of permutation equivariance), price {T: (seconds, bytes)}, accuracy by layer,
+    both {heads: accuracy with two questions at once}.
+    """
+    for name, value in dict(channels=channels, steps=steps).items():
+        refuse(not 0 < value <= 10 ** 5, f"--{name} must be between 1 and 100000")
+    refuse(not 2 <= pairs <= 10, "--pairs must be between 2 and 10: there are ten digits")
+    refuse(channels % 2, "--channels must be even, for two heads")
+    refuse(not 0 < lr < math.inf, "--lr must be positive")
+    refuse(seed < 0, "--seed must be 0 or more")
+    rng = np.random.default_rng(seed)
+    errors, entropy = tell_gradients(rng), tell_root(rng)
+    shuffled, price = tell_facts(rng), tell_price(rng)
+    accuracy, both = tell_recall(pairs, channels, steps, lr, seed)
+    return {"gradient_error": errors, "entropy": entropy, "shuffled": shuffled, "price": price,
+            "accuracy": accuracy, "both": both}
+
+
+if __name__ == "__main__":
+    command_line(main)
