@@ -106,18 +106,18 @@ def sigmoid(x):
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-C = math.sqrt(8 / math.pi)
+ROOT = math.sqrt(8 / math.pi)
 
 
 def gelu(x):
     """GELU in its tanh form (Hendrycks 2016): x (1 + tanh u) / 2, which is x sigmoid(2 u),
     with u = sqrt(2 / pi) (x + 0.044715 x^3)."""
-    return x * sigmoid(C * (x + 0.044715 * x * x * x))
+    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))
 
 
 def gelu_slope(x):
-    s = sigmoid(C * (x + 0.044715 * x * x * x))
-    return s + x * s * (1 - s) * C * (1 + 3 * 0.044715 * x * x)
+    s = sigmoid(ROOT * (x + 0.044715 * x * x * x))
+    return s + x * s * (1 - s) * ROOT * (1 + 3 * 0.044715 * x * x)
 
 
 # The derivatives, with s = sigmoid(x) = 1 / (1 + e^-x):

@@ -178,7 +178,7 @@ class Tensor:
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp maps the gradient of this array to those of its parents, in their order."""
-        self.data = np.asarray(data)
+        self.data = np.asanyarray(data)
         if self.data.dtype.kind in "iub":
             self.data = self.data.astype(float)
         self.grad, self.parents, self.vjp = None, parents, vjp
