@@ -443,10 +443,10 @@ def tell_gradients(rng, T=6, D=4):
     return errors
 
 
-def tell_root(rng, T=64, n=500):
+def tell_root(rng, T=64, n=100):
     """Entropy of the weights of T keys by D, with and without the root: {D: (with, without)}."""
-    print(f"\nRandom queries and {T} random keys. entropy: of the weights, {math.log(T):.2f} if they "
-          "are equal.\nslope: the sum of A (1 - A), the derivatives of weights by their scores.\n"
+    print(f"\nRandom queries and {T} random keys. entropy: of the weights, {math.log(T):.2f} if "
+          "they are equal.\nslope: the sum of A (1 - A), the derivatives of weights by scores.\n"
           "              with the root          without\n"
           "      D      entropy   slope   entropy   slope")
     entropy = {}
@@ -484,12 +484,12 @@ The weights of one head, with the mask:""")
     return shuffled
 
 
-def tell_price(rng, D=32):
+def tell_price(rng, longest, D=32):
     """Seconds and bytes for the gradients of one head, by T."""
     print("\nThe price of Y and its gradients, one head, D = 32, float32; A alone is 4 T^2 bytes\n"
           "      T        ms            peak memory, MB")
     price = {}
-    for T in 256, 512, 1024, 2048:
+    for T in longest // 8, longest // 4, longest // 2, longest:
         qkv = rng.standard_normal((3, 1, T, 1, D), np.float32)
         work = lambda: attention(*map(Tensor, qkv)).backward()
         time_needed = seconds(work)
@@ -528,9 +528,10 @@ def tell_recall(pairs, channels, steps, lr, seed):
     return accuracy, both
 
 
-def main(pairs=8, channels=64, steps=300, lr=0.005, seed=0):
+def main(longest=2048, pairs=8, channels=64, steps=500, lr=0.005, seed=0):
     """Check attention, measure its properties, and let three nets learn to recall.
 
+    longest: the largest number of positions for which the price is measured
     pairs: of a letter and a digit in a row
     channels: width of the nets
     steps: of training, each with 64 fresh rows
@@ -543,13 +544,14 @@ def main(pairs=8, channels=64, steps=300, lr=0.005, seed=0):
     """
     for name, value in dict(channels=channels, steps=steps).items():
         refuse(not 0 < value <= 10 ** 5, f"--{name} must be between 1 and 100000")
+    refuse(not 8 <= longest <= 10 ** 5, "--longest must be between 8 and 100000")
     refuse(not 2 <= pairs <= 10, "--pairs must be between 2 and 10: there are ten digits")
     refuse(channels % 2, "--channels must be even, for two heads")
     refuse(not 0 < lr < math.inf, "--lr must be positive")
     refuse(seed < 0, "--seed must be 0 or more")
     rng = np.random.default_rng(seed)
     errors, entropy = tell_gradients(rng), tell_root(rng)
-    shuffled, price = tell_facts(rng), tell_price(rng)
+    shuffled, price = tell_facts(rng), tell_price(rng, longest)
     accuracy, both = tell_recall(pairs, channels, steps, lr, seed)
     return {"gradient_error": errors, "entropy": entropy, "shuffled": shuffled, "price": price,
             "accuracy": accuracy, "both": both}

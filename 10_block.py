@@ -446,48 +446,49 @@ def transformer(weights, ids, layers, heads, parts):
 
 
 # ---- new here: a task ---------------------------------------------------------------------------
-# 271+845=6111: add two numbers. The answer is written from its last digit on, as we write it, since
-# each carry comes from the digits before. The net sees all characters up to the one that it guesses.
+# 271+845=6111: add two numbers. The answer begins with its last digit, as on paper, because each
+# digit depends on a carry from those to its right. Each guess sees all characters before it.
 
 CHARACTERS = "0123456789+="
 
 
-def sums(rng, B, digits):
-    """ids (B, 3 digits + 3) of random sums, and where the answer begins."""
-    a, b = rng.integers(10 ** digits, size=(2, B, 1))
+def sums(pairs, digits):
+    """ids (B, 3 digits + 3) of the sums of pairs (B,): 271845, of three digits, is 271+845=6111."""
+    a, b = np.divmod(pairs[:, None], 10 ** digits)
     place = 10 ** np.arange(digits + 1)
     number = lambda x: x // place[-2::-1] % 10
-    sign = lambda character: np.full((B, 1), CHARACTERS.index(character))
+    sign = lambda character: np.full_like(a, CHARACTERS.index(character))
     ids = [number(a), sign("+"), number(b), sign("="), (a + b) // place % 10]
-    return np.concatenate(ids, 1), 2 * digits + 2
+    return np.concatenate(ids, 1)
 
 
-def answers_of(weights, rows, begin, layers, heads, parts):
+def answer_logits(weights, rows, digits, layers, heads, parts):
     """Logits (B, digits + 1, V) of the answers in rows, each from all characters before it."""
     B, T = rows[:, :-1].shape
     logits = transformer(weights, rows[:, :-1], layers, heads, parts)
-    return logits.reshape(B, T, len(CHARACTERS))[:, begin - 1:]
+    return logits.reshape(B, T, len(CHARACTERS))[:, -digits - 1:]
 
 
 def learn_sums(seed, parts, digits, layers, heads, channels, steps, lr, batch=64):
-    """The weights, the last loss, and the share of 2000 new sums of which all digits are right."""
+    """The weights, the last loss, and the share of unseen sums of which all digits are right."""
     rng = np.random.default_rng(seed)
+    held = rng.integers(10 ** (2 * digits), size=2000)
     weights = random_weights(rng, len(CHARACTERS), 3 * digits + 2, channels, layers, parts)
     states = {name: {} for name in weights}
     for step in range(1, steps + 1):
-        rows, begin = sums(rng, batch, digits)
-        tensors = leaves(weights)
+        pairs = rng.integers(10 ** (2 * digits), size=batch)
+        rows, tensors = sums(pairs[~np.isin(pairs, held)], digits), leaves(weights)
         with np.errstate(all="ignore"):                 # divergence shows in the loss
-            logits = answers_of(tensors, rows, begin, layers, heads, parts)
-            loss = cross_entropy(logits.reshape(-1, len(CHARACTERS)), rows[:, begin:].ravel())
+            logits = answer_logits(tensors, rows, digits, layers, heads, parts)
+            loss = cross_entropy(logits.reshape(-1, len(CHARACTERS)), rows[:, -digits - 1:].ravel())
             loss.backward()
             for name, w in weights.items():
                 adam(w, tensors[name].grad, states[name], lr * linear_decay(step, steps))
         if not math.isfinite(loss.data):
             return weights, math.nan, 0.0
-    rows, begin = sums(rng, 2000, digits)
-    found = answers_of(leaves(weights), rows, begin, layers, heads, parts).data.argmax(2)
-    return weights, loss.data.item(), (found == rows[:, begin:]).all(1).mean()
+    rows = sums(held, digits)
+    found = answer_logits(leaves(weights), rows, digits, layers, heads, parts).data.argmax(2)
+    return weights, loss.data.item(), (found == rows[:, -digits - 1:]).all(1).mean()
 
 
 # ---- new here: counting -------------------------------------------------------------------------
@@ -518,7 +519,7 @@ def operations(work):
 
 # ---- the experiment -----------------------------------------------------------------------------
 
-def tell_gradients(rng, N=6, C=8):
+def tell_parts(rng, N=6, C=4):
     """Every part and a whole net against central differences; relative errors by name."""
     x = rng.standard_normal((N, C))
     W = lambda *shape: rng.standard_normal(shape)
@@ -529,10 +530,10 @@ def tell_gradients(rng, N=6, C=8):
         "feed_forward_gelu": (feed_forward_gelu, x, W(C, 10), W(10, C)),
         "token_shift": (lambda x, mix: token_shift(x, mix, np.ones((2, 1, C))), W(2, 3, C), W(C))}
     for name, parts in ("GPT-2", GPT2), ("modern", MODERN):
-        weights = random_weights(rng, 12, 5, C, 2, parts)
-        checks[f"two blocks, {name}"] = (
+        weights = random_weights(rng, 12, 5, C, 1, parts)
+        checks[f"a whole net, {name}"] = (
             lambda *arrays, names=list(weights), parts=parts:
-                transformer(dict(zip(names, arrays)), ids, 2, 2, parts),
+                transformer(dict(zip(names, arrays)), ids, 1, 2, parts),
             *(W(*w.shape) for w in weights.values()))
     errors = {name: gradient_error(rng, *check) for name, check in checks.items()}
     print("Gradients against central differences, relative errors")
@@ -546,7 +547,7 @@ def tell_gradients(rng, N=6, C=8):
     (y * rng.standard_normal(x.shape)).backward()
     along = max(np.abs(row_dot(inputs.grad, other)).max() for other in (rows, np.ones((N, C))))
     assert same < 1e-12 and along < 1e-12
-    print(f"LayerNorm of 3 x + 5 is that of x, within {same:.0e}; its dx has no part along y or "
+    print(f"LayerNorm of 3 x + 5 is that of x, within {same:.0e}; its dx has no part along y or\n"
           f"(1, .., 1), within {along:.0e}.")
     return errors
 
@@ -558,9 +559,10 @@ STACKS = {
 }
 
 
-def tell_depth(rng, B=2, T=32, H=4, C=64, depths=(2, 4, 6, 12, 24, 48)):
-    """Signal, gradient and likeness by kind of stack and depth: {kind: [(s, g, l), ...]}."""
+def tell_depth(rng, deepest, B=2, T=32, H=4, C=64):
+    """What stacks do to a signal and a gradient: {kind: [(size, gradient, cosine) by depth]}."""
     rows, size = {}, lambda array: math.sqrt((array * array).mean())
+    depths = [depth for depth in (2, 4, 6, 12, 24, 48) if depth <= deepest]
     for kind, (_, parts) in STACKS.items():
         rows[kind] = []
         for depth in depths:
@@ -582,9 +584,10 @@ def tell_depth(rng, B=2, T=32, H=4, C=64, depths=(2, 4, 6, 12, 24, 48)):
         print(f"\n{title}\n{'blocks':18}" + "".join(f"{depth:>9}" for depth in depths))
         for kind, found in rows.items():
             cells = [triple[place] for triple in found]
-            print(f"{kind:18}" + "".join(f"{cell:9.2f}" if place == 2 else f"{cell:9.0e}" for cell in cells))
-    print("\nlog10 of the size of the result, by blocks: n neither, r residuals, m norm, p post-norm, "
-          "b pre-norm")
+            print(f"{kind:18}" + "".join(f"{cell:9.2f}" if place == 2 else f"{cell:9.0e}"
+                                         for cell in cells))
+    print("\nlog10 of the size of the result, by blocks: n neither, r residuals, m norm, "
+          "p post-norm, b pre-norm")
     print(plot({mark: (depths, [math.log10(found[0]) for found in rows[kind]])
                 for kind, (mark, _) in STACKS.items()}))
     return rows
@@ -606,11 +609,11 @@ def tell_size(rng, C=64, T=32, H=4, B=2):
         assert size == 12 * C * C + more
         assert forward == 24 * N * C * C + 4 * N * T * C and both == 3 * forward
         counted[name] = size, forward, both
-        print(f"  {name:7} weights 12 C^2 + {more // C} C = {size:,}; operations in matrix products: "
-              f"forward 24 N C^2 + 4 N T C =\n          {forward:,}, with all gradients three times that, "
-              f"{both:,}")
+        print(f"  {name:7} {size:,} weights, 12 C^2 + {more // C} C; in matrix products\n"
+              f"          {forward:,} operations, 24 N C^2 + 4 N T C; with all gradients\n"
+              f"          {both:,}, three times as many")
     share = lambda T, C: T / (6 * C + T)
-    print(f"So the weights hardly depend on T, and T x T scores take T / (6 C + T) of the operations: "
+    print("The products of T x T scores take T / (6 C + T) of the operations: "
           f"{share(128, 128):.0%} in 11, {share(1024, 768):.0%} in GPT-2.")
     return counted
 
@@ -622,17 +625,15 @@ ABLATIONS = {
     "no residuals": GPT2 - {"residuals"},
     "no norm": GPT2 - {"norm"},
     "post-norm": GPT2 | {"post-norm"},
-    "RMSNorm for LayerNorm": GPT2 - {"LayerNorm"},
-    "squared ReLU for GELU": GPT2 - {"GELU"},
     "rotary for learned positions": GPT2 - {"learned positions"} | {"rotary"},
     "11's parts": MODERN,
     "11's, learned positions": MODERN - {"rotary"} | {"learned positions"},
 }
 
 
-def write_answer(weights, row, begin, layers, heads, parts):
+def write_answer(weights, row, digits, layers, heads, parts):
     """The sum in row as text, with an answer that the net writes digit by digit."""
-    tensors, ids = leaves(weights), row[:begin]
+    tensors, ids = leaves(weights), row[:-digits - 1]
     while len(ids) < len(row):
         logits = transformer(tensors, ids[None], layers, heads, parts).data[-1]
         ids = np.append(ids, logits.argmax())
@@ -641,10 +642,11 @@ def write_answer(weights, row, begin, layers, heads, parts):
 
 def tell_sums(seed, seeds, digits, layers, heads, channels, steps, lr):
     """The table of ablations: {name: [share of new sums that are all right, by seed]}."""
-    rows, begin = sums(np.random.default_rng(seed), 4, digits)
-    print(f"\nSums such as {''.join(CHARACTERS[i] for i in rows[0])}, the answer from its last digit "
-          f"on.\n{layers} blocks, {heads} heads, {channels} channels, {steps} steps of 64 new sums; "
-          "then 2000 other sums:\n\nnet                            weights     loss  all digits right")
+    rows = sums(np.random.default_rng(seed).integers(10 ** (2 * digits), size=4), digits)
+    print(f"\nSums such as {''.join(CHARACTERS[i] for i in rows[0])}, the answer from its last "
+          f"digit on.\n{layers} blocks, {heads} heads, {channels} channels; {steps} steps of 64 "
+          "sums; right: all digits, among 2000 unseen sums\n\n"
+          f"{'net':28}{'weights':>10}{'loss':>9}{'right':>9}")
     right = {}
     for name, parts in ABLATIONS.items():
         runs = [learn_sums(s, parts, digits, layers, heads, channels, steps, lr)
@@ -657,13 +659,15 @@ def tell_sums(seed, seeds, digits, layers, heads, channels, steps, lr):
         if parts == GPT2:
             kept = runs[0][0]
     print("\nThe first net writes: " +
-          " ".join(write_answer(kept, row, begin, layers, heads, GPT2) for row in rows))
+          " ".join(write_answer(kept, row, digits, layers, heads, GPT2) for row in rows))
     return right
 
 
-def main(digits=3, layers=2, heads=4, channels=32, steps=1000, lr=0.01, seeds=1, seed=0):
+def main(deepest=48, digits=3, layers=2, heads=4, channels=32, steps=1000, lr=0.01, seeds=1,
+         seed=0):
     """Check the parts, send signals through stacks of blocks, and take apart a net that adds.
 
+    deepest: blocks in the deepest stack that signals go through, up to 48
     digits: of the numbers to add
     layers: blocks in the net
     heads: attention heads in a block
@@ -673,20 +677,21 @@ def main(digits=3, layers=2, heads=4, channels=32, steps=1000, lr=0.01, seeds=1,
     seeds: runs of each row of the table, for mean and spread
     seed: the first of them
 
-    Returns a dict: gradient_error by name, depth ({stack: [(size, gradient, cosine), ...]}), counted
-    ({parts: (weights, operations forward, with gradients)}), right ({net: [share by seed]}).
+    Returns a dict: gradient_error by name, depth ({stack: [(size, gradient, cosine), ...]}),
+    counted ({parts: (weights, operations, those with all gradients)}), right ({net: [share]}).
     """
     for name, value in dict(layers=layers, heads=heads, channels=channels, steps=steps,
                             seeds=seeds).items():
         refuse(not 0 < value <= 10 ** 5, f"--{name} must be between 1 and 100000")
-    refuse(not 0 < digits < 10, "--digits must be between 1 and 9")
+    refuse(not 2 <= deepest <= 48, "--deepest must be between 2 and 48")
+    refuse(not 2 <= digits <= 9, "--digits must be between 2 and 9")
     refuse(channels % heads, f"{channels} channels do not divide into {heads} heads")
     refuse(channels // heads % 2, f"{channels} channels in {heads} heads leave an odd number in "
            "each, but rotary positions turn pairs")
     refuse(not 0 < lr < math.inf, "--lr must be positive")
     refuse(seed < 0, "--seed must be 0 or more")
     rng = np.random.default_rng(seed)
-    errors, depth, counted = tell_gradients(rng), tell_depth(rng), tell_size(rng)
+    errors, depth, counted = tell_parts(rng), tell_depth(rng, deepest), tell_size(rng)
     right = tell_sums(seed, seeds, digits, layers, heads, channels, steps, lr)
     return {"gradient_error": errors, "depth": depth, "counted": counted, "right": right}
 

@@ -1,9 +1,9 @@
 """11  A GPT learns to write like Shakespeare, one character at a time.
 
 Carried, with their helpers, from 01: refuse, command_line, plot.  05: Tensor.  06: adam, muon,
-linear_decay, cross_entropy.  07: keep, check_writable, fetch, Progress.  08: embedding, rotary.
-09: attention.  10: rms_norm, feed_forward, token_shift.
-New here: the model, the text, checkpoints, sampling, training on many threads or machines.
+linear_decay, cross_entropy.  07: keep, check_writable, fetch, Progress.  08: read_text, encode,
+embedding, rotary.  09: attention, leaves.  10: rms_norm, feed_forward, token_shift.
+New here: the model, checkpoints, sampling, training on many threads or machines.
 
 A language model gives each possible next character a probability. By the chain rule of
 probability p(text) is the product of p(character | all before it), so the loss is the mean of
@@ -278,6 +278,37 @@ def cross_entropy(logits, targets):
     return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
 
 
+COMMIT = "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
+SHAKESPEARE = [f"https://{host}/data/tinyshakespeare/input.txt" for host in
+               (f"raw.githubusercontent.com/karpathy/char-rnn/{COMMIT}",
+                f"cdn.jsdelivr.net/gh/karpathy/char-rnn@{COMMIT}")]
+SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+def read_text(path):
+    """A name and a text: the file at path; tiny Shakespeare; or, offline, Python's own help."""
+    if path:
+        try:
+            return path, Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            refuse(True, f"{path} is not UTF-8 text")
+        except (OSError, ValueError) as problem:
+            refuse(True, f"cannot read {path}: {problem}")
+    content = fetch("tinyshakespeare.txt", SHAKESPEARE, SHA256)
+    if content:
+        return "tiny Shakespeare", content.decode()
+    from pydoc_data.topics import topics
+    print("Tiny Shakespeare is neither in data/ nor to be downloaded: learning from Python's own "
+          f"help texts.\nTo have it, save {SHAKESPEARE[0]}\nas data/tinyshakespeare.txt\n")
+    return "Python's help texts", "\n".join(topics[name] for name in sorted(topics))
+
+
+def encode(text, characters):
+    """The places of text's characters in the vocabulary; those that are not in it are left out."""
+    place = {character: i for i, character in enumerate(characters)}
+    return np.array([place[character] for character in text if character in place], np.int64)
+
+
 def embedding(W, ids):
     """Rows ids (N,) of W (V, C): the product of a one-hot matrix (N, V) with W."""
     def vjp(g):
@@ -330,6 +361,11 @@ def attention(q, k, v, causal=True):
         grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G
         return tuple(grad.swapaxes(1, 2) for grad in grads)
     return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
+
+
+def leaves(weights):
+    """The weights, which are arrays, as Tensors that can collect a gradient."""
+    return {name: Tensor(w) for name, w in weights.items()}
 
 
 def rms_norm(x, eps=1e-6):
@@ -415,11 +451,6 @@ def gpt(weights, ids, heads, cache=None):
     return rms_norm(x) @ weights["head"]
 
 
-def leaves(weights):
-    """The weights, which are arrays, as Tensors that can collect a gradient."""
-    return {name: Tensor(w) for name, w in weights.items()}
-
-
 def loss_of(weights, rows, heads):
     """Mean loss over rows (B, T+1) of ids, each character predicting the next."""
     return cross_entropy(gpt(weights, rows[:, :-1], heads), rows[:, 1:].ravel())
@@ -431,39 +462,6 @@ def gradients(weights, rows, heads):
     loss = loss_of(weights, rows, heads)
     loss.backward()
     return loss.data.item(), {name: w.grad for name, w in weights.items()}
-
-
-# ---- new here: the text -------------------------------------------------------------------------
-
-COMMIT = "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
-SHAKESPEARE = [f"https://{host}/data/tinyshakespeare/input.txt" for host in
-               (f"raw.githubusercontent.com/karpathy/char-rnn/{COMMIT}",
-                f"cdn.jsdelivr.net/gh/karpathy/char-rnn@{COMMIT}")]
-SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-
-
-def read_text(path):
-    """A name and a text: the file at path; tiny Shakespeare; or, offline, Python's own help."""
-    if path:
-        try:
-            return path, Path(path).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            refuse(True, f"{path} is not UTF-8 text")
-        except (OSError, ValueError) as problem:
-            refuse(True, f"cannot read {path}: {problem}")
-    content = fetch("tinyshakespeare.txt", SHAKESPEARE, SHA256)
-    if content:
-        return "tiny Shakespeare", content.decode()
-    from pydoc_data.topics import topics
-    print("Tiny Shakespeare is neither in data/ nor to be downloaded: learning from Python's own "
-          f"help texts.\nTo have it, save {SHAKESPEARE[0]}\nas data/tinyshakespeare.txt\n")
-    return "Python's help texts", "\n".join(topics[name] for name in sorted(topics))
-
-
-def encode(text, characters):
-    """The places of text's characters in the vocabulary; those that are not in it are left out."""
-    place = {character: i for i, character in enumerate(characters)}
-    return np.array([place[character] for character in text if character in place], np.int64)
 
 
 # ---- new here: checkpoints ----------------------------------------------------------------------

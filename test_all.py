@@ -33,14 +33,19 @@ def load(name):
     return module
 
 
-gpt, autograd, optim, mnist = map(load, ("11_gpt", "05_autograd", "06_optim", "07_mnist"))
+autograd, optim, mnist, embed, lookup, blocks, gpt = map(load, (
+    "05_autograd", "06_optim", "07_mnist", "08_embed", "09_attention", "10_block", "11_gpt"))
 FLAGS = {                                               # what makes each script quick
     "01_neuron": [], "02_activations": ["--steps=20"],
     "03_matmul": ["--batch=2", "--inputs=8", "--neurons=4", "--size=16", "--budget=0"],
     "04_backprop": ["--steps=20", "--points=10", "--hidden=8"],
     "05_autograd": ["--steps=5", "--points=10", "--hidden=8"],
     "06_optim": ["--steps=2", "--seeds=1", "--hidden=4"],
-    "07_mnist": ["--epochs=1", "--hidden=8"], "11_gpt": TINY_FLAGS,
+    "07_mnist": ["--epochs=1", "--hidden=8"],
+    "08_embed": ["--merges=20", "--words=100", "--channels=8", "--steps=5"],
+    "09_attention": ["--longest=64", "--channels=8", "--steps=5"],
+    "10_block": ["--deepest=4", "--channels=8", "--steps=3", "--layers=1"],
+    "11_gpt": TINY_FLAGS,
 }
 
 
@@ -155,6 +160,10 @@ OPERATIONS = {
     "rms_norm": (gpt.rms_norm, normal(3, 4)),
     "rms_norm by head": (gpt.rms_norm, normal(2, 3, 2, 4)),
     "feed_forward": (gpt.feed_forward, normal(3, 4), normal(4, 6), normal(6, 5)),
+    "feed_forward_gelu": (blocks.feed_forward_gelu, normal(3, 4), normal(4, 6), normal(6, 5)),
+    "layer_norm": (blocks.layer_norm, normal(3, 4), normal(4), normal(4)),
+    "layer_norm by head": (blocks.layer_norm, normal(2, 3, 2, 4), normal(4), normal(4)),
+    "skip_gram": (embed.skip_gram, normal(3, 4), normal(3, 4), normal(5, 4)),
 }
 
 
@@ -598,6 +607,157 @@ def test_07_mnist(folder, capsys):
     assert capsys.readouterr().out.startswith("MNIST: 55,000 images to train on, 5,000 held out")
 
 
+# ---- 08 to 10 -----------------------------------------------------------------------------------
+
+def test_08_merges_by_hand(capsys):
+    """aaabdaaabac: aa becomes Z, ab becomes Y, ZY becomes X, and XdXac remains."""
+    pairs, tokens = embed.learn_merges("aaabdaaabac", 3)
+    assert tokens[256:] == [b"aa", b"ab", b"aaab"] and pairs[2] == (256, 257)
+    assert embed.encode_bytes("aaabdaaabac", pairs).tolist() == [258, 100, 258, 97, 99]
+    for run, merged in (([1] * 5, [9, 9, 1]), ([1, 1, 2, 1, 1, 1, 1], [9, 2, 9, 9]), ([1], [1])):
+        assert embed.merge(np.array(run), 1, 1, 9).tolist() == merged
+    assert len(embed.learn_merges("abcd", 3)[0]) == 0   # no pair occurs twice
+
+
+def test_08_tokens_are_lossless(capsys):
+    strange = ["".join(map(chr, code)) for code in embed.STRANGE.values()]
+    points = [np.setdiff1d(RNG.integers(0x110000, size=9), range(0xd800, 0xe000)) for _ in "x" * 99]
+    texts = strange + ["".join(map(chr, code)) for code in points] + [TEXT, TEXT[::-1]]
+    pairs, tokens = embed.learn_merges(" ".join(texts), 200)
+    assert len(pairs) == 200
+    for text in texts:
+        ids = embed.encode_bytes(text, pairs)
+        assert embed.decode_bytes(ids, tokens) == text
+        assert b"".join(tokens[i] for i in ids) == text.encode()
+        assert "".join(embed.words_of(text)) == text
+    assert not any(token[i:i + 1].isspace() for token in tokens for i in range(1, len(token)))
+    assert embed.decode_bytes([0xf0, 97], tokens) == "\ufffda"
+
+
+def test_08_skip_gram_by_hand():
+    """Scores 0 and ln 3: neighbours cost ln 2 and ln(4/3), noise ln 4, five times."""
+    w, u, n = (embed.Tensor(np.array(x)) for x in ([[1.0], [1.0]], [[0.0], [math.log(3)]],
+                                                   [[math.log(3)]]))
+    expected = (math.log(2) + math.log(4 / 3)) / 2 + 5 * math.log(4)
+    assert np.isclose(embed.skip_gram(w, u, n).data, expected)
+
+
+def test_08_words_with_the_same_neighbours_become_similar(capsys):
+    """0 and 1 stand between two 2, 3 and 4 between two 5."""
+    phrases = np.array([[2, 0, 2], [2, 1, 2], [5, 3, 5], [5, 4, 5]])
+    ids = phrases[RNG.integers(4, size=2000)].ravel()
+    W = embed.word_vectors(np.random.default_rng(0), ids, 6, 8, 200, 0.05, reach=1)
+    cosines = embed.similarity(W) - 2 * np.eye(6)
+    assert cosines.argmax(1)[[0, 1, 3, 4]].tolist() == [1, 0, 4, 3] and W.dtype == np.float32
+
+
+def test_08_positions_by_hand():
+    assert np.allclose(embed.sinusoids(2, 4), [[0, 1, 0, 1], [math.sin(1), math.cos(1),
+                                                              math.sin(0.01), math.cos(0.01)]])
+    turned = embed.rotary(embed.Tensor(np.array([1.0, 0.0]).reshape(1, 1, 1, 2)),
+                          np.full((1, 1, 1), 1j)).data
+    assert np.allclose(turned.ravel(), [0, 1])          # a quarter of a turn
+    assert embed.heat_map(np.array([[-9, 0.6, 9]]), 0, 1) == ["  ++@@"]
+
+
+def test_08_a_text_of_few_words(folder, capsys):
+    Path("numbers").write_text("1234567890 " * 100, encoding="utf-8")
+    result = embed.main(data="numbers", merges=5, steps=5)
+    assert math.isnan(result["same_kind"]) and "too few" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not SHAKESPEARE.exists(), reason="data/tinyshakespeare.txt is not there")
+def test_08_shakespeare(folder, capsys):
+    os.symlink(HERE / "data", "data")
+    result = embed.main(merges=100, steps=500)
+    assert result["same_kind"] > 0.5 and result["chance"] < 0.15
+    lengths = [length for _, length in result["tokens"].values()]
+    assert 1.5 < result["tokens"]["bytes, 100 merges"][1] < max(lengths) < 5
+    assert result["moved"]["rotary"] < 1e-6 < 0.1 < min(result["moved"]["sinusoidal"],
+                                                        result["moved"]["learned"])
+
+
+def test_09_formulas_by_hand():
+    """The weights are 1/4 and 3/4, as above; for G = [0, 1] in row 2, dS is 3/16 * (8 - 0)."""
+    Q, K = np.array([[1.0, 0.0], [0.0, math.sqrt(2) * math.log(3)]]), np.eye(2)
+    V, G = np.array([[4.0, 0.0], [0.0, 8.0]]), np.array([[0.0, 0.0], [0.0, 1.0]])
+    Y, A = lookup.look_up(Q, K, V)
+    assert np.allclose(Y, [[4, 0], [1, 6]]) and np.allclose(A, [[1, 0], [0.25, 0.75]])
+    assert A[0, 1] == 0                                 # exactly
+    dQ, dK, dV = lookup.look_up_gradients(Q, K, V, A, G)
+    dS = 0.75 * 0.25 * 8 / math.sqrt(2)
+    assert np.allclose(dQ, [[0, 0], [-dS, dS]]) and np.allclose(dV, [[0, 0.25], [0, 0.75]])
+    assert np.allclose(dK, dS * Q[1, 1] * np.array([[0, -1], [0, 1]]))
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_09_questions_have_answers(asked):
+    ids, answers = lookup.questions(RNG, 50, 6, asked)
+    assert ids.shape == (50, 7, 2) and answers.shape == (50, asked)
+    for row, answer in zip(ids, answers):
+        known = {letter: digit - 26 for letter, digit in row[:-1]}
+        assert len(known) == len(set(known.values())) == 6
+        assert [known[row[-1, i] - 36 - 26 * i] for i in range(asked)] == answer.tolist()
+    assert asked == 2 or (ids[:, -1, 1] == lookup.TOKENS - 1).all()
+
+
+def test_09_what_the_page_says(capsys):
+    result = lookup.main(longest=1024)
+    accuracy, both, price = (result[name] for name in ("accuracy", "both", "price"))
+    assert accuracy["attention"] > 0.99
+    assert max(accuracy["mean"], accuracy["feed-forward"]) < 0.2
+    assert both[1] < 0.3 < 0.9 < both[2]
+    with_root, without = zip(*result["entropy"].values())
+    assert min(with_root) > 3.5 and without[-1] < 0.3
+    assert 3.5 < price[1024][1] / price[512][1] < 4.5
+    picture = capsys.readouterr().out.split("attends to")[1].splitlines()[2:10]
+    for i, line in enumerate(picture):                  # the darkest mark is on the diagonal
+        marks = [" .:-=+*#%@".index(line[7 + 4 * j]) for j in range(8)]
+        assert marks.index(max(marks)) == i and marks[i] > 5
+
+
+def test_10_layer_norm_by_hand():
+    y = blocks.layer_norm(*map(blocks.Tensor, ([[1.0, 3.0]], [2.0, 2.0], [1.0, 1.0])), eps=0)
+    assert np.allclose(y.data, [[-1, 3]])
+
+
+def test_10_its_stack_is_the_gpt_of_11():
+    weights, ids = random_weights(7, 16, np.float64), RNG.integers(7, size=(2, 9))
+    stack = blocks.transformer(blocks.leaves(weights), ids, 2, 2, blocks.MODERN)
+    assert np.allclose(stack.data, gpt.gpt(gpt.leaves(weights), ids, 2).data, rtol=1e-10)
+
+
+def test_10_sums_by_hand():
+    text = lambda row: "".join(blocks.CHARACTERS[i] for i in row)
+    assert [text(row) for row in blocks.sums(np.array([271845, 5]), 3)] == ["271+845=6111",
+                                                                           "000+005=5000"]
+
+
+def test_10_counts_by_hand():
+    a, b = np.ones((3, 4)).view(blocks.Counted), np.ones((4, 5))
+    assert blocks.operations(lambda: a @ b) == 2 * 3 * 4 * 5
+    assert blocks.operations(lambda: (a + 1) * 2) == 0
+    assert blocks.operations(lambda: b.T @ a.swapaxes(0, 1)) == 2 * 3 * 4 * 5
+
+
+def test_10_what_the_page_says(capsys):
+    result = blocks.main(channels=16, heads=2, steps=2)
+    sizes, gradients, cosines = ({kind: [row[place] for row in rows][-1]
+                                  for kind, rows in result["depth"].items()} for place in range(3))
+    assert sizes["neither"] < 1e-10 and gradients["neither"] < 1e-10
+    assert sizes["residuals"] > 1e6 and gradients["residuals"] > 1e6
+    assert all(0.1 < sizes[kind] < 20 for kind in sizes if "norm" in kind)
+    assert cosines["both, pre-norm"] < 0.9 < 0.99 < min(cosines["norm"], cosines["both, post-norm"])
+    assert set(result["right"]) == set(blocks.ABLATIONS)
+
+
+def test_10_two_blocks_learn_to_add(capsys):
+    learn = lambda parts: blocks.learn_sums(0, parts, 2, 2, 4, 32, 300, 0.01)
+    weights, loss, right = learn(blocks.GPT2)
+    assert loss < 1 and learn(blocks.GPT2 - {"attention"})[1] > 1.5
+    assert {w.dtype for w in weights.values()} == {np.dtype(np.float32)}
+
+
 # ---- 11: training, checkpoints, sampling --------------------------------------------------------
 
 def test_training_stays_float32_and_learns(folder):
@@ -768,16 +928,30 @@ BAD_ELSEWHERE = """
 07_mnist --epochs=0 --hidden=-1 --batch=0 --batch=9000 --lr=0 --lr=1e20 --distortion=nan
 07_mnist --distortion=-1 --seed=-1 --data=absent --data=07_mnist.py --out=. --out=absent/x
 07_mnist --load=absent --load=. --load=07_mnist.py
+08_embed --merges=-1 --merges=5000 --words=0 --channels=0 --steps=0 --lr=nan --lr=1e30 --seed=-1
+08_embed --data=absent --data=. --data=/dev/null
+09_attention --longest=7 --pairs=1 --pairs=11 --channels=7 --steps=0 --lr=-1 --lr=1e30 --seed=-1
+10_block --deepest=1 --digits=1 --layers=0 --heads=3 --heads=8 --channels=0 --steps=0 --lr=nan
+10_block --seeds=0 --seed=-1
 """
 
 
 @pytest.mark.parametrize("script, flag", [(line.split()[0], flag) for line in
                                           BAD_ELSEWHERE.strip().splitlines()
                                           for flag in line.split()[1:]])
-def test_what_cannot_be_done_elsewhere_ends_in_one_sentence(script, flag, tmp_path):
-    result = run(f"{script}.py", *FLAGS[script], flag, folder=tmp_path)
-    assert result.returncode == 1 and result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
+@pytest.mark.filterwarnings("error")
+def test_what_cannot_be_done_elsewhere_ends_in_one_sentence(script, flag, tmp_path, monkeypatch):
+    """SystemExit with a sentence prints it to stderr and exits with 1."""
+    module = load(script)
+    shutil.copy(HERE / f"{script}.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *FLAGS[script], flag])
+    with pytest.raises(SystemExit) as caught:
+        module.command_line(module.main)
+    sentence = caught.value.code
+    assert isinstance(sentence, str) and sentence.startswith("error: ") and "\n" not in sentence
 
 
 @pytest.mark.parametrize("flags", BAD)
@@ -886,8 +1060,8 @@ def test_runs_alone_offline_on_any_console(path, encoding, tmp_path):
     result = run(path.name, *FLAGS[path.stem], folder=tmp_path,
                  environment={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
     assert (result.returncode, result.stderr) == (0, "")
-    if path.stem == "11_gpt":
-        assert "Python's own help texts" in result.stdout and "val loss" in result.stdout
+    if path.stem in ("08_embed", "11_gpt"):
+        assert "Python's own help texts" in result.stdout
 
 
 @EACH_SCRIPT
