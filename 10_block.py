@@ -1,35 +1,37 @@
 """10  The transformer block: two layers, and what lets us stack many.
 
-Carried from 01: numeric_gradient, relative_error, refuse, command_line, plot.  02: sigmoid, gelu.
-05: Tensor, gradient_error.  06: adam, linear_decay, cross_entropy.  08: embedding, rotary.
-09: attention, leaves.
-New here: layer_norm, rms_norm, feed_forward, token_shift, the block, and what each part is worth.
+Carried, with their helpers, from 01: numeric_gradient, relative_error, refuse, command_line, plot.
+02: gelu, gelu_slope.  05: Tensor, gradient_error.  06: adam, linear_decay, cross_entropy.
+08: embedding, rotary.  09: attention, leaves.
+New here: layer_norm, rms_norm, feed_forward, token_shift, the block, a count of operations.
 
-A block adds to a stream x, of C numbers at each position, what two layers find in it:
-    x = x + attention(norm(x)) @ out         between positions: fetch what is needed (09)
-    x = x + feed_forward(norm(x))            within a position: max(x up, 0)^2 down, 4C wide
-Norm gives each layer inputs of one size. LayerNorm, entry i of a row of C, with its mean m:
+A stream x has C numbers for each position. A block adds to it what two layers find in it:
+    x = x + attend(norm(x))         between positions: fetch what is needed (09)
+    x = x + feed(norm(x))           within a position: feed(z) = gelu(z up) down
+where up is (C, 4C) and down (4C, C). Newer nets take max(z up, 0)^2 in place of gelu(z up).
+
+Norm gives what a layer reads a fixed size. LayerNorm, for a row x of C numbers with the mean m:
     y_i = (x_i - m) r,    r = 1 / sqrt(mean of (x - m)^2 + eps),    result = gain * y + bias
-Backward. By x_j, m has the derivative 1/C, and r has -r^3 (x_j - m) / C = -r^2 y_j / C. So
-    dy_i/dx_j = r ([i = j] - 1/C - y_i y_j / C), and with g = dL/dy
-    dx = r (g - mean(g) - y mean(g y))       three terms: one for x_i itself, one for m, one for r
-The last two take from g its parts along (1, .., 1) and along y: to shift x, or to scale it, changes
-nothing. RMSNorm leaves out m, gain and bias. What remains is dx = r (g - y mean(g y)).
+Backward. By x_j, m has the derivative 1/C; and r has -r^3 (x_j - m) / C = -r^2 y_j / C, because
+the x - m add up to 0. So with [i = j] for 1 if i = j, else 0, and g = dL/dy = gain * dL/dresult,
+    dy_i/dx_j = r ([i = j] - 1/C - y_i y_j / C)
+    dx = r (g - mean(g) - y mean(g y))
+To shift x, or to scale it, does not change y (if eps is 0), so the last two terms take away the
+parts of g that would do so. RMSNorm has no m, gain or bias: y = r x, dx = r (g - y mean(g y)).
 
-The plus signs are the residuals. They make the gradient at the input of a layer g + (g times its
-Jacobian), so that g itself reaches all depths. Norm may stand before a layer, inside the residual,
-as above (pre-norm), or after it (post-norm): x = norm(x + layer(x)).
+The plus signs are the residual connections. With G the gradient behind a plus, that before it is
+G + (G through the layer): each layer passes G itself on, whatever it does. Norm may stand before
+the layer only, as above (pre-norm), or behind the sum: x = norm(x + layer(x)) (post-norm).
 
 Run       python 10_block.py                    (--seeds=3 for the mean and spread of the table)
-Expect    45 s on two cores; 99 % of sequences sorted
-Left out  dropout; biases in the matrices; the text (11)
+Expect    50 s on two cores; 99 % of rows of 8 digits sorted, without residuals 45 to 90 %
+Left out  dropout; biases of the matrices; a real text (11)
 """
 import argparse, inspect, math, os, re, sys, time
 
 import numpy as np
 
-# B batch, T positions, C channels, H heads, D = C/H; N = B*T rows, one per position
-# V vocabulary; x (N, C) except where (B, T, ..) is said
+# B batch, T positions, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per position
 
 
 # ---- carried from 01, 02, 05, 06, 08 and 09, unchanged, as far as it is needed ------------------
@@ -317,8 +319,20 @@ def rms_norm(x, eps=1e-6):
     return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / C)),))
 
 
-# The feed-forward layer holds two thirds of a block's weights. r is max(x up, 0), and r^2 has the
-# derivative 2 r, so that dr = dL/dr * 2 r; the rest is rules 2 and 4 of 04.
+# The feed-forward layer holds two thirds of a block's weights. With a = x up, h = gelu(a) has the
+# derivative gelu_slope(a), and h = max(a, 0)^2 = r^2 has 2 r, which is 0 for a < 0, as it must be.
+# The rest is rules 2 and 4 of 04.
+
+def feed_forward_gelu(x, up, down):
+    """gelu(x up) down, as in GPT-2 (Radford 2019); x (N, C), up (C, 4C), down (4C, C)."""
+    a = x.data @ up.data
+    h = gelu(a)
+
+    def vjp(g):
+        da = (g @ down.data.T) * gelu_slope(a)
+        return da @ up.data.T, x.data.T @ da, h.T @ g
+    return Tensor(h @ down.data, (x, up, down), vjp)
+
 
 def feed_forward(x, up, down):
     """max(x up, 0)^2 down: two matrices with a squared ReLU between them (So 2021).
@@ -329,27 +343,19 @@ def feed_forward(x, up, down):
     np.maximum(r, 0, out=r)
 
     def vjp(g):
-        dr = (2 * g) @ down.data.T
-        dr *= r
-        return dr @ up.data.T, x.data.T @ dr, (r * r).T @ g
+        da = (2 * g) @ down.data.T                  # 2 goes to g, the smaller array
+        da *= r
+        return da @ up.data.T, x.data.T @ da, (r * r).T @ g
     return Tensor((r * r) @ down.data, (x, up, down), vjp)
 
 
-def feed_forward_gelu(x, up, down):
-    """gelu(x up) down, as in GPT-2 (Radford 2019)."""
-    a = x.data @ up.data
-    h = gelu(a)
-
-    def vjp(g):
-        da = (g @ down.data.T) * gelu_slope(a)
-        return da @ up.data.T, x.data.T @ da, h.T @ g
-    return Tensor(h @ down.data, (x, up, down), vjp)
-
+# What follows often depends on what came just before. Attention can learn to look there. A shift
+# makes a gift of it, for C weights: dx_t = g_t + mix g_(t+1), and dmix adds up g_t x_(t-1).
 
 def token_shift(x, mix, before):
     """y_t = x_t + mix * x_(t-1): each position sees the one before it (after So 2021, Peng 2023).
 
-    x (B, T, C), mix (C,), before (B, 1, C): an array, what stands in front of x.
+    x (B, T, C), mix (C,), before (B, 1, C): the array in front of x; it gets no gradient.
     """
     previous = np.concatenate([before, x.data[:, :-1]], 1)
 
@@ -361,14 +367,15 @@ def token_shift(x, mix, before):
 
 
 # ---- new here: the block and the stack ----------------------------------------------------------
-# A net is described by the set of its parts, so that any one can be left out or replaced.
+# A net is a set of parts, so that each can be left out. norm is RMSNorm unless LayerNorm is named;
+# feed-forward has a squared ReLU unless GELU is named.
 
 GPT2 = {"attention", "feed-forward", "residuals", "norm", "LayerNorm", "GELU", "learned positions"}
-MODERN = {"attention", "feed-forward", "residuals", "norm", "rotary", "shift"}
+MODERN = {"attention", "feed-forward", "residuals", "norm", "rotary", "normed queries", "shift"}
 
 
 def random_weights(rng, V, T, C, layers, parts):
-    """The weights by name: matrices of std 1 / sqrt(fan-in), so that results are as large as x."""
+    """The weights by name; a std of 1 / sqrt(inputs) makes x @ matrix as large as x (06)."""
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
 
@@ -402,17 +409,19 @@ def norm(x, weights, name, parts):
 
 
 def attend(x, weights, i, shape, parts):
-    """Attention layer of block i: H heads (09), with rotary positions (08) if parts say so."""
+    """The attention layer of block i (09), with rotary positions (08) if they are a part."""
     B, T, H, D = shape
     q, k, v = ((x @ weights[f"{i}.{name}"]).reshape(*shape) for name in ("query", "key", "value"))
+    if "normed queries" in parts:                   # and keys: no score exceeds sqrt(D)
+        q, k = rms_norm(q), rms_norm(k)
     if "rotary" in parts:
         turn = rotations(0, T, D)
-        q, k = rotary(rms_norm(q), turn), rotary(rms_norm(k), turn)     # all of one length
+        q, k = rotary(q, turn), rotary(k, turn)
     return attention(q, k, v).reshape(B * T, H * D) @ weights[f"{i}.out"]
 
 
 def feed(x, weights, i, shape, parts):
-    """Feed-forward layer of block i, with a token shift before it if parts say so."""
+    """The feed-forward layer of block i, after a token shift if that is a part."""
     B, T, H, D = shape
     if "shift" in parts:
         before = np.zeros((B, 1, H * D), x.data.dtype)
@@ -422,13 +431,13 @@ def feed(x, weights, i, shape, parts):
 
 
 def block(x, weights, i, shape, parts):
-    """Block i on x (N, C), of the parts that are named; shape is (B, T, H, D)."""
+    """Block i on x (N, C); shape is (B, T, H, D)."""
     for part, layer in ("attention", attend), ("feed-forward", feed):
         if part in parts:
-            normed = lambda x: norm(x, weights, f"{i}.{part}", parts)
-            y = layer(x if "post-norm" in parts else normed(x), weights, i, shape, parts)
+            name, post = f"{i}.{part}", "post-norm" in parts
+            y = layer(x if post else norm(x, weights, name, parts), weights, i, shape, parts)
             y = x + y if "residuals" in parts else y
-            x = normed(y) if "post-norm" in parts else y
+            x = norm(y, weights, name, parts) if post else y
     return x
 
 
@@ -438,7 +447,7 @@ def transformer(weights, ids, layers, heads, parts):
     x = embedding(weights["embed"], ids.ravel())
     if "learned positions" in parts:
         x = x + embedding(weights["places"], np.tile(np.arange(T), B))
-    if "LayerNorm" not in parts:                    # GPT-2 has none here
+    if "LayerNorm" not in parts:                    # GPT-2 adds its blocks to the bare embedding
         x = norm(x, weights, "first", parts)
     for i in range(layers):
         x = block(x, weights, i, (B, T, heads, C // heads), parts)
@@ -446,52 +455,50 @@ def transformer(weights, ids, layers, heads, parts):
 
 
 # ---- new here: a task ---------------------------------------------------------------------------
-# 271+845=6111: add two numbers. The answer begins with its last digit, as on paper, because each
-# digit depends on a carry from those to its right. Each guess sees all characters before it.
+# 31415926=11234569: sort digits. From = on the net must guess each next digit from all that stands
+# before it, as a GPT does.
 
-CHARACTERS = "0123456789+="
-
-
-def sums(pairs, digits):
-    """ids (B, 3 digits + 3) of the sums of pairs (B,): 271845, of three digits, is 271+845=6111."""
-    a, b = np.divmod(pairs[:, None], 10 ** digits)
-    place = 10 ** np.arange(digits + 1)
-    number = lambda x: x // place[-2::-1] % 10
-    sign = lambda character: np.full_like(a, CHARACTERS.index(character))
-    ids = [number(a), sign("+"), number(b), sign("="), (a + b) // place % 10]
-    return np.concatenate(ids, 1)
+EQUALS, V = 10, 11                                  # a digit is its own id
 
 
-def answer_logits(weights, rows, digits, layers, heads, parts):
-    """Logits (B, digits + 1, V) of the answers in rows, each from all characters before it."""
+def sorting(rng, B, digits):
+    """ids (B, 2 * digits + 1): random digits, =, and the same digits sorted."""
+    row = rng.integers(10, size=(B, digits))
+    return np.concatenate([row, np.full((B, 1), EQUALS), np.sort(row, 1)], 1)
+
+
+def next_digits(weights, rows, layers, heads, parts):
+    """Logits (B, digits, V) of the sorted digits in rows, each from what stands before it."""
     B, T = rows[:, :-1].shape
     logits = transformer(weights, rows[:, :-1], layers, heads, parts)
-    return logits.reshape(B, T, len(CHARACTERS))[:, -digits - 1:]
+    return logits.reshape(B, T, V)[:, T // 2:]
 
 
-def learn_sums(seed, parts, digits, layers, heads, channels, steps, lr, batch=64):
-    """The weights, the last loss, and the share of unseen sums of which all digits are right."""
+def learn_sorting(seed, parts, digits, layers, heads, channels, steps, lr, batch=32):
+    """The weights, the last loss, and the share of 2000 fresh rows sorted without error."""
     rng = np.random.default_rng(seed)
-    held = rng.integers(10 ** (2 * digits), size=2000)
-    weights = random_weights(rng, len(CHARACTERS), 3 * digits + 2, channels, layers, parts)
+    weights = random_weights(rng, V, 2 * digits, channels, layers, parts)
     states = {name: {} for name in weights}
     for step in range(1, steps + 1):
-        pairs = rng.integers(10 ** (2 * digits), size=batch)
-        rows, tensors = sums(pairs[~np.isin(pairs, held)], digits), leaves(weights)
-        with np.errstate(all="ignore"):                 # divergence shows in the loss
-            logits = answer_logits(tensors, rows, digits, layers, heads, parts)
-            loss = cross_entropy(logits.reshape(-1, len(CHARACTERS)), rows[:, -digits - 1:].ravel())
+        rows, tensors = sorting(rng, batch, digits), leaves(weights)
+        with np.errstate(all="ignore"):             # divergence shows in the loss
+            logits = next_digits(tensors, rows, layers, heads, parts).reshape(-1, V)
+            loss = cross_entropy(logits, rows[:, -digits:].ravel())
             loss.backward()
             for name, w in weights.items():
                 adam(w, tensors[name].grad, states[name], lr * linear_decay(step, steps))
         if not math.isfinite(loss.data):
             return weights, math.nan, 0.0
-    rows = sums(held, digits)
-    found = answer_logits(leaves(weights), rows, digits, layers, heads, parts).data.argmax(2)
-    return weights, loss.data.item(), (found == rows[:, -digits - 1:]).all(1).mean()
+    rows = sorting(rng, 2000, digits)
+    found = next_digits(leaves(weights), rows, layers, heads, parts).data.argmax(2)
+    return weights, loss.data.item(), (found == rows[:, -digits:]).all(1).mean()
 
 
 # ---- new here: counting -------------------------------------------------------------------------
+# Attention has 4 matrices (C, C), feed-forward 2 of 4 C^2: 12 C^2 weights. A product of N rows with
+# them takes a multiplication and an addition for each row and weight: 24 N C^2 operations. The
+# scores and the means of values take 2 C each for each of N queries and T keys: 4 N T C. Backward,
+# each product Z = X W needs two such products, dZ W^T and X^T dZ: in all three times as many.
 
 class Counted(np.ndarray):
     """An array that adds up the operations of all matrix products it takes part in."""
@@ -499,13 +506,13 @@ class Counted(np.ndarray):
     total = 0
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **how):
-        """NumPy calls this in place of each of its functions: do the same, and count."""
+        """NumPy calls this in place of its ufuncs (+, exp, @ ..): do the same, and count @."""
         plain = lambda arrays: tuple(array.view(np.ndarray) if isinstance(array, Counted)
                                      else array for array in arrays)
         if out:
             how["out"] = plain(out)
         result = getattr(ufunc, method)(*plain(inputs), **how)
-        if ufunc is np.matmul:                      # per entry a product and a sum for each term
+        if ufunc is np.matmul:
             Counted.total += 2 * result.size * inputs[0].shape[-1]
         return out[0] if out else np.asarray(result).view(Counted)
 
@@ -529,162 +536,162 @@ def tell_parts(rng, N=6, C=4):
         "feed_forward": (feed_forward, x, W(C, 10), W(10, C)),
         "feed_forward_gelu": (feed_forward_gelu, x, W(C, 10), W(10, C)),
         "token_shift": (lambda x, mix: token_shift(x, mix, np.ones((2, 1, C))), W(2, 3, C), W(C))}
-    for name, parts in ("GPT-2", GPT2), ("modern", MODERN):
+    for name, parts in ("GPT-2's parts", GPT2), ("11's parts", MODERN):
         weights = random_weights(rng, 12, 5, C, 1, parts)
-        checks[f"a whole net, {name}"] = (
-            lambda *arrays, names=list(weights), parts=parts:
-                transformer(dict(zip(names, arrays)), ids, 1, 2, parts),
+        checks[f"a net of {name}"] = (
+            lambda *tensors, names=list(weights), parts=parts:
+                transformer(dict(zip(names, tensors)), ids, 1, 2, parts),
             *(W(*w.shape) for w in weights.values()))
     errors = {name: gradient_error(rng, *check) for name, check in checks.items()}
     print("Gradients against central differences, relative errors")
     for name, error in errors.items():
-        print(f"  {name:20} {error:.0e}")
+        print(f"  {name:24} {error:.0e}")
     assert max(errors.values()) < 1e-6
     one, zero, inputs = Tensor(np.ones(C)), Tensor(np.zeros(C)), Tensor(x)
     y = layer_norm(inputs, one, zero, eps=0)
     same = relative_error(layer_norm(Tensor(3 * x + 5), one, zero, eps=0).data, y.data)
-    rows = y.data
     (y * rng.standard_normal(x.shape)).backward()
-    along = max(np.abs(row_dot(inputs.grad, other)).max() for other in (rows, np.ones((N, C))))
+    along = max(np.abs(row_dot(inputs.grad, other)).max() for other in (y.data, np.ones((N, C))))
     assert same < 1e-12 and along < 1e-12
-    print(f"LayerNorm of 3 x + 5 is that of x, within {same:.0e}; its dx has no part along y or\n"
-          f"(1, .., 1), within {along:.0e}.")
+    print(f"LayerNorm (eps 0) makes the same y of x and 3 x + 5, within {same:.0e}. So dx has no "
+          f"part along\ny or (1, .., 1): at most {along:.0e}.")
     return errors
 
 
-STACKS = {
-    "neither": ("n", set()), "residuals": ("r", {"residuals"}), "norm": ("m", {"norm"}),
-    "both, post-norm": ("p", {"residuals", "norm", "post-norm"}),
-    "both, pre-norm": ("b", {"residuals", "norm"}),
-}
+STACKS = {"neither": set(), "residuals": {"residuals"}, "norm": {"norm"},
+          "both, post-norm": {"residuals", "norm", "post-norm"},
+          "both, pre-norm": {"residuals", "norm"}}
 
 
-def tell_depth(rng, deepest, B=2, T=32, H=4, C=64):
-    """What stacks do to a signal and a gradient: {kind: [(size, gradient, cosine) by depth]}."""
-    rows, size = {}, lambda array: math.sqrt((array * array).mean())
+def through(rng, parts, depth, T=16, H=2, C=32):
+    """Random x through a stack of blocks, a random gradient back: sizes after each block, the size
+    of the gradient at the start, the mean cosine between the results of two positions."""
+    parts = parts | {"attention", "feed-forward", "GELU"}
+    weights = random_weights(rng, 1, T, C, depth, parts)
+    weights = leaves({name: w.astype(float) for name, w in weights.items()})
+    size, sizes = lambda array: math.sqrt((array * array).mean()), []
+    x = y = Tensor(rng.standard_normal((T, C)))
+    for i in range(depth):
+        y = block(y, weights, i, (1, T, H, C // H), parts)
+        sizes.append(size(y.data))
+    (y * rng.standard_normal((T, C))).backward()
+    unit = y.data / np.linalg.norm(y.data, axis=1, keepdims=True)
+    cosine = ((unit @ unit.T).sum() - T) / (T * T - T)      # of different positions
+    return sizes, size(x.grad), cosine
+
+
+def tell_depth(rng, deepest, draws=5):
+    """What stacks do to a signal and a gradient: {stack: {depth: (size, gradient, cosine)}}."""
     depths = [depth for depth in (2, 4, 6, 12, 24, 48) if depth <= deepest]
-    for kind, (_, parts) in STACKS.items():
-        rows[kind] = []
+    found, curves = {stack: {} for stack in STACKS}, {}
+    for stack, parts in STACKS.items():
         for depth in depths:
-            parts = parts | {"attention", "feed-forward", "GELU"}
-            weights = leaves({name: w.astype(float) for name, w in
-                              random_weights(rng, 1, 1, C, depth, parts).items()})
-            x = y = Tensor(rng.standard_normal((B * T, C)))
-            for i in range(depth):
-                y = block(y, weights, i, (B, T, H, C // H), parts)
-            (y * rng.standard_normal(y.data.shape)).backward()
-            rows_of = y.data.reshape(B, T, C) / np.linalg.norm(y.data, axis=1).reshape(B, T, 1)
-            cosines = rows_of @ rows_of.swapaxes(1, 2)
-            alike = (cosines.sum() / B - T) / (T * T - T)
-            rows[kind].append((size(y.data), size(x.grad), alike))
-    print("\nRandom x of size 1 (root mean square) through stacks of blocks, and a random gradient "
-          "of size 1 back")
+            sizes, gradients, cosines = zip(*(through(rng, parts, depth) for _ in range(draws)))
+            found[stack][depth] = [np.median(values) for values in
+                                   ([every[-1] for every in sizes], gradients, cosines)]
+        curves[stack] = np.arange(1, depth + 1), np.log10(np.median(sizes, 0))
+    print("\nRandom x, and on the way back a random gradient, both of root mean square 1, in "
+          f"stacks of\nblocks (RMSNorm, GELU, no positions); medians of {draws}")
     for place, title in enumerate(("size of the result", "size of the gradient at the start",
                                    "cosine between positions: 1 if all vectors point one way")):
-        print(f"\n{title}\n{'blocks':18}" + "".join(f"{depth:>9}" for depth in depths))
-        for kind, found in rows.items():
-            cells = [triple[place] for triple in found]
-            print(f"{kind:18}" + "".join(f"{cell:9.2f}" if place == 2 else f"{cell:9.0e}"
-                                         for cell in cells))
-    print("\nlog10 of the size of the result, by blocks: n neither, r residuals, m norm, "
-          "p post-norm, b pre-norm")
-    print(plot({mark: (depths, [math.log10(found[0]) for found in rows[kind]])
-                for kind, (mark, _) in STACKS.items()}))
-    return rows
+        print(f"\n{title}\n{'  blocks':18}" + "".join(f"{depth:>9}" for depth in depths))
+        for stack, by_depth in found.items():
+            print(f"  {stack:16}" + "".join(f"{by_depth[depth][place]:9.2g}" for depth in depths))
+    print("Attention makes means, so positions grow alike; least so with pre-norm, where x stays "
+          "in the sum.\n\nlog10 of the size after each block: n neither, r residuals, b both, "
+          "pre-norm")
+    print(plot({stack[0]: curves[stack] for stack in ("neither", "residuals", "both, pre-norm")}))
+    return found
 
 
 def tell_size(rng, C=64, T=32, H=4, B=2):
-    """Weights and operations of a block, by formula and by code: {parts: (weights, operations)}."""
+    """Count the weights and operations of a block, and compare with the formulas."""
     N = B * T
-    print(f"\nOne block with C = {C}, T = {T}, N = {N}; what formulas say, and what is counted")
     counted = {}
-    for name, parts, more in ("GPT-2", GPT2, 4 * C), ("modern", MODERN, C):
+    for name, parts, more in ("GPT-2's", GPT2, 4 * C), ("11's", MODERN, C):
         weights = {key: w.view(Counted) for key, w in
                    random_weights(rng, 1, T, C, 1, parts).items() if key.startswith("0.")}
         tensors = leaves(weights)
         x = Tensor(rng.standard_normal((N, C), np.float32).view(Counted))
         forward = operations(lambda: block(x, tensors, 0, (B, T, H, C // H), parts))
         both = operations(lambda: block(x, tensors, 0, (B, T, H, C // H), parts).backward())
-        size = sum(w.size for w in weights.values())
-        assert size == 12 * C * C + more
+        counted[name] = sum(w.size for w in weights.values()), forward, both
+        assert counted[name][0] == 12 * C * C + more
         assert forward == 24 * N * C * C + 4 * N * T * C and both == 3 * forward
-        counted[name] = size, forward, both
-        print(f"  {name:7} {size:,} weights, 12 C^2 + {more // C} C; in matrix products\n"
-              f"          {forward:,} operations, 24 N C^2 + 4 N T C; with all gradients\n"
-              f"          {both:,}, three times as many")
-    share = lambda T, C: T / (6 * C + T)
-    print("The products of T x T scores take T / (6 C + T) of the operations: "
-          f"{share(128, 128):.0%} in 11, {share(1024, 768):.0%} in GPT-2.")
+    print(f"\nOne block, C = {C}, T = {T}, N = {N}, counted, and equal to the formulas: "
+          f"{12 * C * C:,} weights in\nmatrices, 12 C^2; {forward:,} operations in products, "
+          f"24 N C^2 + 4 N T C; {both:,} with all\ngradients, three times as many. Scores and "
+          "means of values take T / (6 C + T) of them:\n"
+          f"{128 / (6 * 128 + 128):.0%} in 11 (T = C = 128), {1024 / (6 * 768 + 1024):.0%} in the "
+          "smallest GPT-2 (T = 1024, C = 768).")
     return counted
 
 
-ABLATIONS = {
+NETS = {
     "GPT-2's parts": GPT2,
-    "no attention": GPT2 - {"attention"},
-    "no feed-forward": GPT2 - {"feed-forward"},
-    "no residuals": GPT2 - {"residuals"},
-    "no norm": GPT2 - {"norm"},
-    "post-norm": GPT2 | {"post-norm"},
-    "rotary for learned positions": GPT2 - {"learned positions"} | {"rotary"},
+    "  no attention": GPT2 - {"attention"},
+    "  no feed-forward": GPT2 - {"feed-forward"},
+    "  no residuals": GPT2 - {"residuals"},
+    "  no norm": GPT2 - {"norm"},
+    "  post-norm": GPT2 | {"post-norm"},
     "11's parts": MODERN,
-    "11's, learned positions": MODERN - {"rotary"} | {"learned positions"},
+    "  11's, no norm": MODERN - {"norm"},
+    "  11's, no token shift": MODERN - {"shift"},
 }
 
 
-def write_answer(weights, row, digits, layers, heads, parts):
-    """The sum in row as text, with an answer that the net writes digit by digit."""
-    tensors, ids = leaves(weights), row[:-digits - 1]
+def write_sorted(weights, row, layers, heads, parts):
+    """row up to =, and what the net writes behind it, digit by digit."""
+    tensors, ids = leaves(weights), row[:len(row) // 2 + 1]
     while len(ids) < len(row):
         logits = transformer(tensors, ids[None], layers, heads, parts).data[-1]
-        ids = np.append(ids, logits.argmax())
-    return "".join(CHARACTERS[i] for i in ids)
+        ids = np.append(ids, logits.argmax())       # what it wrote, it reads
+    return "".join("0123456789="[i] for i in ids)
 
 
-def tell_sums(seed, seeds, digits, layers, heads, channels, steps, lr):
-    """The table of ablations: {name: [share of new sums that are all right, by seed]}."""
-    rows = sums(np.random.default_rng(seed).integers(10 ** (2 * digits), size=4), digits)
-    print(f"\nSums such as {''.join(CHARACTERS[i] for i in rows[0])}, the answer from its last "
-          f"digit on.\n{layers} blocks, {heads} heads, {channels} channels; {steps} steps of 64 "
-          "sums; right: all digits, among 2000 unseen sums\n\n"
-          f"{'net':28}{'weights':>10}{'loss':>9}{'right':>9}")
+def tell_sorting(seed, seeds, digits, layers, heads, channels, steps, lr):
+    """The table of nets: {name: [share of fresh rows sorted without error, by seed]}."""
+    print(f"\nSorting {digits} digits: {layers} blocks, {heads} heads, {channels} channels, "
+          f"{steps} steps of 32 rows.\nloss: of the last step; right: of 2000 fresh rows, those "
+          f"without any error\n\n{'net':26}{'weights':>10}{'loss':>9}{'right':>9}")
     right = {}
-    for name, parts in ABLATIONS.items():
-        runs = [learn_sums(s, parts, digits, layers, heads, channels, steps, lr)
+    for name, parts in NETS.items():
+        runs = [learn_sorting(s, parts, digits, layers, heads, channels, steps, lr)
                 for s in range(seed, seed + seeds)]
         right[name] = [share for _, _, share in runs]
         spread = f" +- {np.std(right[name], ddof=1):.1%}" if seeds > 1 else ""
-        print(f"{name:28} {sum(w.size for w in runs[0][0].values()):9,} "
-              f"{np.mean([loss for _, loss, _ in runs]):8.4f} {np.mean(right[name]):9.1%}{spread}",
+        print(f"{name:26}{sum(w.size for w in runs[0][0].values()):10,}"
+              f"{np.mean([loss for _, loss, _ in runs]):9.4f}{np.mean(right[name]):9.1%}{spread}",
               flush=True)
         if parts == GPT2:
             kept = runs[0][0]
-    print("\nThe first net writes: " +
-          " ".join(write_answer(kept, row, digits, layers, heads, GPT2) for row in rows))
+    fresh = sorting(np.random.default_rng(seed), 3, digits)
+    print("\nThe first net writes: " + "  ".join(write_sorted(kept, row, layers, heads, GPT2)
+                                                 for row in fresh))
     return right
 
 
-def main(deepest=48, digits=3, layers=2, heads=4, channels=32, steps=1000, lr=0.01, seeds=1,
+def main(deepest=48, digits=8, layers=4, heads=2, channels=32, steps=700, lr=0.005, seeds=1,
          seed=0):
-    """Check the parts, send signals through stacks of blocks, and take apart a net that adds.
+    """Check the parts, send signals through stacks of blocks, and take apart a net that sorts.
 
     deepest: blocks in the deepest stack that signals go through, up to 48
-    digits: of the numbers to add
+    digits: in a row to sort
     layers: blocks in the net
     heads: attention heads in a block
     channels: width of the stream
-    steps: of training, each with 64 new sums
+    steps: of training, each with 32 fresh rows
     lr: highest learning rate
-    seeds: runs of each row of the table, for mean and spread
+    seeds: runs of each net in the table, for mean and spread
     seed: the first of them
 
-    Returns a dict: gradient_error by name, depth ({stack: [(size, gradient, cosine), ...]}),
+    Returns a dict: gradient_error by name, depth ({stack: {depth: (size, gradient, cosine)}}),
     counted ({parts: (weights, operations, those with all gradients)}), right ({net: [share]}).
     """
-    for name, value in dict(layers=layers, heads=heads, channels=channels, steps=steps,
-                            seeds=seeds).items():
+    for name, value in dict(digits=digits, layers=layers, heads=heads, channels=channels,
+                            steps=steps, seeds=seeds).items():
         refuse(not 0 < value <= 10 ** 5, f"--{name} must be between 1 and 100000")
     refuse(not 2 <= deepest <= 48, "--deepest must be between 2 and 48")
-    refuse(not 2 <= digits <= 9, "--digits must be between 2 and 9")
     refuse(channels % heads, f"{channels} channels do not divide into {heads} heads")
     refuse(channels // heads % 2, f"{channels} channels in {heads} heads leave an odd number in "
            "each, but rotary positions turn pairs")
@@ -692,7 +699,7 @@ def main(deepest=48, digits=3, layers=2, heads=4, channels=32, steps=1000, lr=0.
     refuse(seed < 0, "--seed must be 0 or more")
     rng = np.random.default_rng(seed)
     errors, depth, counted = tell_parts(rng), tell_depth(rng, deepest), tell_size(rng)
-    right = tell_sums(seed, seeds, digits, layers, heads, channels, steps, lr)
+    right = tell_sorting(seed, seeds, digits, layers, heads, channels, steps, lr)
     return {"gradient_error": errors, "depth": depth, "counted": counted, "right": right}
 
 

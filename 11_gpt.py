@@ -385,9 +385,9 @@ def feed_forward(x, up, down):
     np.maximum(r, 0, out=r)
 
     def vjp(g):
-        dr = (2 * g) @ down.data.T
-        dr *= r
-        return dr @ up.data.T, x.data.T @ dr, (r * r).T @ g
+        da = (2 * g) @ down.data.T                  # 2 goes to g, the smaller array
+        da *= r
+        return da @ up.data.T, x.data.T @ da, (r * r).T @ g
     return Tensor((r * r) @ down.data, (x, up, down), vjp)
 
 
