@@ -495,8 +495,8 @@ def tell_tokens(rng, text, count):
     print("\ntokens              vocabulary   characters per token, in the last tenth of the text")
     for name, (V, length) in sorted(lengths.items(), key=lambda item: item[1]):
         print(f"{name:18} {V:11,} {length:11.2f}")
-    print("Longer tokens: a net that looks back over T of them sees more text, but W has more rows, "
-          f"most\nof which are rarely trained. {unknown:.1%} of the words and signs in the last "
+    print("Longer tokens: a net that looks back over T of them sees more text, but W has more "
+          f"rows, most\nof which are rarely trained. {unknown:.1%} of the words and signs in the last "
           "tenth are not in the\nvocabulary. Bytes can write all: "
           f"{len(codes)} texts of emoji, Chinese, Arabic and random Unicode\ncame back from their "
           "ids unchanged. A line in words, and in merged bytes:")
@@ -576,11 +576,11 @@ def tell_positions(rng, T=16, C=32):
                "learned, untrained": (q + learned, k + learned), "rotary": (turn(q), turn(k))}
     products = {name: at_t @ at_s.T for name, (at_t, at_s) in schemes.items()}      # (T, T)
     print("\nDot products of a vector q at position t, the row, with k at s, the column; blank for "
-          "the lowest,\n@ for the highest. Rotary: one value on each diagonal, where t - s is the same.")
+          "the lowest,\n@ for the highest. Rotary: one value on each diagonal, as t - s is the same.")
     print("  ".join(f"{name:{2 * T}}" for name in products).rstrip())
     for lines in zip(*(heat_map(table, table.min(), table.max()) for table in products.values())):
         print("  ".join(lines).rstrip())
-    print("\nBoth moved on by five: q from t = 5 to 10, k from s = 2 to 7     largest change of all")
+    print("\nBoth moved on by five: q from t = 5 to 10, k from s = 2 to 7    largest change of all")
     moved = {}
     for name, table in products.items():
         moved[name] = np.abs(table[5:, 5:] - table[:-5, :-5]).max()
