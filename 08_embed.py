@@ -496,8 +496,8 @@ def tell_tokens(rng, text, count):
     for name, (V, length) in sorted(lengths.items(), key=lambda item: item[1]):
         print(f"{name:18} {V:11,} {length:11.2f}")
     print("Longer tokens: a net that looks back over T of them sees more text, but W has more "
-          f"rows, most\nof which are rarely trained. {unknown:.1%} of the words and signs in the last "
-          "tenth are not in the\nvocabulary. Bytes can write all: "
+          f"rows, most\nof which are rarely trained. {unknown:.1%} of the words and signs in the "
+          "last tenth are not in the\nvocabulary. Bytes can write all: "
           f"{len(codes)} texts of emoji, Chinese, Arabic and random Unicode\ncame back from their "
           "ids unchanged. A line in words, and in merged bytes:")
     line = next((line for line in held.splitlines() if 40 < len(line) < 60), held[:50])
@@ -576,7 +576,7 @@ def tell_positions(rng, T=16, C=32):
                "learned, untrained": (q + learned, k + learned), "rotary": (turn(q), turn(k))}
     products = {name: at_t @ at_s.T for name, (at_t, at_s) in schemes.items()}      # (T, T)
     print("\nDot products of a vector q at position t, the row, with k at s, the column; blank for "
-          "the lowest,\n@ for the highest. Rotary: one value on each diagonal, as t - s is the same.")
+          "the lowest,\n@ for the highest. Rotary: one value on each diagonal, one t - s.")
     print("  ".join(f"{name:{2 * T}}" for name in products).rstrip())
     for lines in zip(*(heat_map(table, table.min(), table.max()) for table in products.values())):
         print("  ".join(lines).rstrip())
