@@ -8,26 +8,27 @@ New here: layer_norm, rms_norm, feed_forward, token_shift, the block, a count of
 A stream x has C numbers for each position. A block adds to it what two layers find in it:
     x = x + attend(norm(x))         between positions: fetch what is needed (09)
     x = x + feed(norm(x))           within a position: feed(z) = gelu(z up) down
-where up is (C, 4C) and down (4C, C). Newer nets take max(z up, 0)^2 in place of gelu(z up).
+where up is (C, 4C) and down (4C, C). 11 takes max(z up, 0)^2 (So 2021) in place of gelu(z up).
 
-Norm gives what a layer reads a fixed size. LayerNorm, for a row x of C numbers with the mean m:
+Norm gives the input of a layer a fixed size. LayerNorm, for a row x of C numbers with mean m:
     y_i = (x_i - m) r,    r = 1 / sqrt(mean of (x - m)^2 + eps),    result = gain * y + bias
-Backward. By x_j, m has the derivative 1/C; and r has -r^3 (x_j - m) / C = -r^2 y_j / C, because
-the x - m add up to 0. So with [i = j] for 1 if i = j, else 0, and g = dL/dy = gain * dL/dresult,
-    dy_i/dx_j = r ([i = j] - 1/C - y_i y_j / C)
+Backward. By x_j, m has the derivative 1/C, and the mean of squares 2 (x_j - m) / C, as the x - m
+add up to 0; so r has -r^3 / 2 times that, -r^2 y_j / C. With g = dL/dy = gain * dL/dresult,
+    dy_i/dx_j = r ([i = j] - 1/C - y_i y_j / C)          [i = j] is 1 if i = j, else 0
     dx = r (g - mean(g) - y mean(g y))
-To shift x, or to scale it, does not change y (if eps is 0), so the last two terms take away the
-parts of g that would do so. RMSNorm has no m, gain or bias: y = r x, dx = r (g - y mean(g y)).
+To shift x, or to scale it, leaves y as it is (if eps is 0), so dx cannot point that way: the last
+two terms take it out of g. RMSNorm has m = 0 and, here, no gain: y = r x, dx = r (g - y mean(g y)).
 
-The plus signs are the residual connections. With G the gradient behind a plus, that before it is
-G + (G through the layer): each layer passes G itself on, whatever it does. Norm may stand before
-the layer only, as above (pre-norm), or behind the sum: x = norm(x + layer(x)) (post-norm).
+The plus signs are the residual connections. If G is the gradient after a plus, that before it is
+G + (G through norm and layer): G itself is passed on, whatever the layer does. This is pre-norm.
+In post-norm, x = norm(x + layer(x)), there is a norm in G's way after every layer.
 
 Run       python 10_block.py                    (--seeds=3 for the mean and spread of the table)
-Expect    50 s on two cores; 99 % of rows of 8 digits sorted, without residuals 45 to 90 %
-Left out  dropout; biases of the matrices; a real text (11)
+Expect    50 s on two cores; 99 % of rows of 8 digits sorted, 45 to 90 % without residuals, by
+          seed, and none without attention
+Left out  biases of the matrices; a real text (11)
 """
-import argparse, inspect, math, os, re, sys, time
+import argparse, inspect, math, os, re, sys
 
 import numpy as np
 
@@ -320,8 +321,8 @@ def rms_norm(x, eps=1e-6):
 
 
 # The feed-forward layer holds two thirds of a block's weights. With a = x up, h = gelu(a) has the
-# derivative gelu_slope(a), and h = max(a, 0)^2 = r^2 has 2 r, which is 0 for a < 0, as it must be.
-# The rest is rules 2 and 4 of 04.
+# derivative gelu_slope(a), and h = r^2, now with r = max(a, 0), has 2 r. The rest is rules 2 and 4
+# of 04.
 
 def feed_forward_gelu(x, up, down):
     """gelu(x up) down, as in GPT-2 (Radford 2019); x (N, C), up (C, 4C), down (4C, C)."""
@@ -349,8 +350,8 @@ def feed_forward(x, up, down):
     return Tensor((r * r) @ down.data, (x, up, down), vjp)
 
 
-# What follows often depends on what came just before. Attention can learn to look there. A shift
-# makes a gift of it, for C weights: dx_t = g_t + mix g_(t+1), and dmix adds up g_t x_(t-1).
+# What follows often depends on what came just before. Attention must learn to look there; a shift
+# always does, for C weights: dx_t = g_t + mix g_(t+1), and dmix adds up g_t x_(t-1).
 
 def token_shift(x, mix, before):
     """y_t = x_t + mix * x_(t-1): each position sees the one before it (after So 2021, Peng 2023).
@@ -368,10 +369,10 @@ def token_shift(x, mix, before):
 
 # ---- new here: the block and the stack ----------------------------------------------------------
 # A net is a set of parts, so that each can be left out. norm is RMSNorm unless LayerNorm is named;
-# feed-forward has a squared ReLU unless GELU is named.
+# feed-forward has a squared ReLU unless GELU is named. 11 also starts out, down and head at zero.
 
 GPT2 = {"attention", "feed-forward", "residuals", "norm", "LayerNorm", "GELU", "learned positions"}
-MODERN = {"attention", "feed-forward", "residuals", "norm", "rotary", "normed queries", "shift"}
+GPT11 = {"attention", "feed-forward", "residuals", "norm", "rotary", "normed queries", "shift"}
 
 
 def random_weights(rng, V, T, C, layers, parts):
@@ -379,7 +380,8 @@ def random_weights(rng, V, T, C, layers, parts):
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
 
-    weights = {"embed": 0.3 * rng.standard_normal((V, C), np.float32), "head": matrix(C, V)}
+    weights = {"embed": 0.3 * rng.standard_normal((V, C), np.float32),       # short, as in 09
+               "head": matrix(C, V)}
     norms = ["last"]
     if "learned positions" in parts:
         weights["places"] = 0.3 * rng.standard_normal((T, C), np.float32)
@@ -431,7 +433,7 @@ def feed(x, weights, i, shape, parts):
 
 
 def block(x, weights, i, shape, parts):
-    """Block i on x (N, C); shape is (B, T, H, D)."""
+    """Block i on x (N, C): x + layer(norm(x)), or post-norm, twice; shape is (B, T, H, D)."""
     for part, layer in ("attention", attend), ("feed-forward", feed):
         if part in parts:
             name, post = f"{i}.{part}", "post-norm" in parts
@@ -447,7 +449,7 @@ def transformer(weights, ids, layers, heads, parts):
     x = embedding(weights["embed"], ids.ravel())
     if "learned positions" in parts:
         x = x + embedding(weights["places"], np.tile(np.arange(T), B))
-    if "LayerNorm" not in parts:                    # GPT-2 adds its blocks to the bare embedding
+    if "LayerNorm" not in parts:                    # else x would count for little beside a layer
         x = norm(x, weights, "first", parts)
     for i in range(layers):
         x = block(x, weights, i, (B, T, heads, C // heads), parts)
@@ -537,10 +539,10 @@ def tell_parts(rng, N=6, C=4):
         "feed_forward": (feed_forward, x, W(C, 10), W(10, C)),
         "feed_forward_gelu": (feed_forward_gelu, x, W(C, 10), W(10, C)),
         "token_shift": (lambda x, mix: token_shift(x, mix, np.ones((2, 1, C))), W(2, 3, C), W(C))}
-    for name, parts in ("GPT-2's parts", GPT2), ("11's parts", MODERN):
+    for name, parts in ("GPT-2's parts", GPT2), ("11's parts", GPT11):
         weights = random_weights(rng, 12, 5, C, 1, parts)
         checks[f"a net of {name}"] = (
-            lambda *tensors, names=list(weights), parts=parts:
+            lambda *tensors, names=list(weights), parts=parts:     # = : their values of now
                 transformer(dict(zip(names, tensors)), ids, 1, 2, parts),
             *(W(*w.shape) for w in weights.values()))
     errors = {name: gradient_error(rng, *check) for name, check in checks.items()}
@@ -566,11 +568,15 @@ STACKS = {"neither": set(), "residuals": {"residuals"}, "norm": {"norm"},
 
 def through(rng, parts, depth, T=16, H=2, C=32):
     """Random x through a stack of blocks, a random gradient back: sizes after each block, the size
-    of the gradient at the start, the mean cosine between the results of two positions."""
+    of the gradient at the start, the mean cosine between the results of two positions.
+
+    The gradient is nan if scores, which grow with the square of x, are too large for float64 to
+    hold any digit of their differences, by which softmax has its slopes.
+    """
     parts = parts | {"attention", "feed-forward", "GELU"}
     weights = random_weights(rng, 1, T, C, depth, parts)
     weights = leaves({name: w.astype(float) for name, w in weights.items()})
-    size, sizes = lambda array: math.sqrt((array * array).mean()), []
+    sizes, size = [], lambda array: math.sqrt((array * array).mean())
     x = y = Tensor(rng.standard_normal((T, C)))
     for i in range(depth):
         y = block(y, weights, i, (1, T, H, C // H), parts)
@@ -578,7 +584,7 @@ def through(rng, parts, depth, T=16, H=2, C=32):
     (y * rng.standard_normal((T, C))).backward()
     unit = y.data / np.linalg.norm(y.data, axis=1, keepdims=True)
     cosine = ((unit @ unit.T).sum() - T) / (T * T - T)      # of different positions
-    return sizes, size(x.grad), cosine
+    return sizes, size(x.grad) if max(sizes) < 1e7 else math.nan, cosine
 
 
 def tell_depth(rng, deepest, draws=5):
@@ -588,28 +594,28 @@ def tell_depth(rng, deepest, draws=5):
     for stack, parts in STACKS.items():
         for depth in depths:
             sizes, gradients, cosines = zip(*(through(rng, parts, depth) for _ in range(draws)))
-            found[stack][depth] = [np.median(values) for values in
-                                   ([every[-1] for every in sizes], gradients, cosines)]
-        curves[stack] = np.arange(1, depth + 1), np.log10(np.median(sizes, 0))
+            sizes = np.median(sizes, 0)                     # after each block
+            found[stack][depth] = sizes[-1], np.median(gradients), np.median(cosines)
+        curves[stack] = np.arange(1, depth + 1), np.log10(sizes)        # of the deepest stack
     print("\nRandom x, and on the way back a random gradient, both of root mean square 1, in "
-          f"stacks of\nblocks (RMSNorm, GELU, no positions); medians of {draws}")
+          f"stacks of\nblocks (RMSNorm, GELU, no positions); medians of {draws}; nan: too large for float64")
     for place, title in enumerate(("size of the result", "size of the gradient at the start",
                                    "cosine between positions: 1 if all vectors point one way")):
         print(f"\n{title}\n{'  blocks':18}" + "".join(f"{depth:>9}" for depth in depths))
         for stack, by_depth in found.items():
-            print(f"  {stack:16}" + "".join(f"{by_depth[depth][place]:9.2g}" for depth in depths))
-    print("Attention makes means, so positions grow alike; least so with pre-norm, where x stays "
-          "in the sum.\n\nlog10 of the size after each block: n neither, r residuals, b both, "
-          "pre-norm")
+            print(f"  {stack:16}" + "".join(f"{by_depth[depth][place]:9.3g}" for depth in depths))
+    print("Norm keeps sizes. Attention makes means, so positions grow alike; slowest in pre-norm, "
+          "as there\nthe share of x in the sum shrinks slowest.\n\n"
+          "log10 of the size after each block: n neither, r residuals, b both, pre-norm")
     print(plot({stack[0]: curves[stack] for stack in ("neither", "residuals", "both, pre-norm")}))
     return found
 
 
-def tell_size(rng, C=64, T=32, H=4, B=2):
+def tell_size(rng, C=64, T=32, H=4, B=3):
     """Count the weights and operations of a block, and compare with the formulas."""
     N = B * T
     counted = {}
-    for name, parts, more in ("GPT-2's", GPT2, 4 * C), ("11's", MODERN, C):
+    for name, parts, more in ("GPT-2's", GPT2, 4 * C), ("11's", GPT11, C):      # + gains, or mix
         weights = {key: w.view(Counted) for key, w in
                    random_weights(rng, 1, T, C, 1, parts).items() if key.startswith("0.")}
         tensors = leaves(weights)
@@ -622,7 +628,7 @@ def tell_size(rng, C=64, T=32, H=4, B=2):
     print(f"\nOne block, C = {C}, T = {T}, N = {N}, counted, and equal to the formulas: "
           f"{12 * C * C:,} weights in\nmatrices, 12 C^2; {forward:,} operations in products, "
           f"24 N C^2 + 4 N T C; {both:,} with all\ngradients, three times as many. Scores and "
-          "means of values take T / (6 C + T) of them:\n"
+          "means of values take T / (6 C + T) of\nall operations: "
           f"{128 / (6 * 128 + 128):.0%} in 11 (T = C = 128), {1024 / (6 * 768 + 1024):.0%} in the "
           "smallest GPT-2 (T = 1024, C = 768).")
     return counted
@@ -630,14 +636,14 @@ def tell_size(rng, C=64, T=32, H=4, B=2):
 
 NETS = {
     "GPT-2's parts": GPT2,
-    "  no attention": GPT2 - {"attention"},
-    "  no feed-forward": GPT2 - {"feed-forward"},
-    "  no residuals": GPT2 - {"residuals"},
-    "  no norm": GPT2 - {"norm"},
-    "  post-norm": GPT2 | {"post-norm"},
-    "11's parts": MODERN,
-    "  11's, no norm": MODERN - {"norm"},
-    "  11's, no token shift": MODERN - {"shift"},
+    "no attention": GPT2 - {"attention"},
+    "no feed-forward": GPT2 - {"feed-forward"},
+    "no residuals": GPT2 - {"residuals"},
+    "no norm": GPT2 - {"norm"},
+    "post-norm": GPT2 | {"post-norm"},
+    "11's parts": GPT11,
+    "11's, no norm at all": GPT11 - {"norm", "normed queries"},
+    "11's, no token shift": GPT11 - {"shift"},
 }
 
 
@@ -646,7 +652,7 @@ def write_sorted(weights, row, layers, heads, parts):
     tensors, ids = leaves(weights), row[:len(row) // 2 + 1]
     while len(ids) < len(row):
         logits = transformer(tensors, ids[None], layers, heads, parts).data[-1]
-        ids = np.append(ids, logits.argmax())       # what it wrote, it reads
+        ids = np.append(ids, logits.argmax())       # all is computed anew; 11 keeps keys and values
     return "".join("0123456789="[i] for i in ids)
 
 
@@ -654,7 +660,8 @@ def tell_sorting(seed, seeds, digits, layers, heads, channels, steps, lr):
     """The table of nets: {name: [share of fresh rows sorted without error, by seed]}."""
     print(f"\nSorting {digits} digits: {layers} blocks, {heads} heads, {channels} channels, "
           f"{steps} steps of 32 rows.\nloss: of the last step; right: of 2000 fresh rows, those "
-          f"without any error\n\n{'net':26}{'weights':>10}{'loss':>9}{'right':>9}")
+          f"without any error. One run\ncannot order nets that are so near to one another.\n\n"
+          f"{'net':26}{'weights':>10}{'loss':>9}{'right':>9}")
     right = {}
     for name, parts in NETS.items():
         runs = [learn_sorting(s, parts, digits, layers, heads, channels, steps, lr)

@@ -394,7 +394,7 @@ def feed_forward(x, up, down):
 def token_shift(x, mix, before):
     """y_t = x_t + mix * x_(t-1): each position sees the one before it (after So 2021, Peng 2023).
 
-    x (B, T, C), mix (C,), before (B, 1, C): an array, what stands in front of x.
+    x (B, T, C), mix (C,), before (B, 1, C): the array in front of x; it gets no gradient.
     """
     previous = np.concatenate([before, x.data[:, :-1]], 1)
 
