@@ -598,7 +598,8 @@ def tell_depth(rng, deepest, draws=5):
             found[stack][depth] = sizes[-1], np.median(gradients), np.median(cosines)
         curves[stack] = np.arange(1, depth + 1), np.log10(sizes)        # of the deepest stack
     print("\nRandom x, and on the way back a random gradient, both of root mean square 1, in "
-          f"stacks of\nblocks (RMSNorm, GELU, no positions); medians of {draws}; nan: too large for float64")
+          f"stacks of\nblocks (RMSNorm, GELU, no positions); medians of {draws}; nan: too much for "
+          "float64")
     for place, title in enumerate(("size of the result", "size of the gradient at the start",
                                    "cosine between positions: 1 if all vectors point one way")):
         print(f"\n{title}\n{'  blocks':18}" + "".join(f"{depth:>9}" for depth in depths))

@@ -4,7 +4,7 @@
 
 Nothing here needs the network. Tests that need the real data skip where data/ does not hold it.
 """
-import ast, errno, gzip, hashlib, importlib.util, inspect, math, os, shutil, signal, socket
+import ast, errno, gzip, hashlib, importlib.util, inspect, math, os, re, shutil, signal, socket
 import subprocess, sys, time, tracemalloc
 from pathlib import Path
 
@@ -90,6 +90,24 @@ def test_the_same_name_is_the_same_code_in_all_files():
     for path in SCRIPTS:
         for name, tree in definitions(path):
             assert seen.setdefault(name, tree) == tree, f"{name} in {path.name} is another"
+
+
+def test_what_is_carried_is_said_and_true():
+    """In "Carried from 01: plot.  05: Tensor." 01 is where plot first appears, and it is here too."""
+    first = {}
+    for path in SCRIPTS:
+        here = {name for name, _ in definitions(path) if "." not in name}
+        here |= {"Tensor", "Progress"} & set(vars(load(path.stem)))
+        text = load(path.stem).__doc__
+        carried = text[text.find("Carried"):text.find("New here")] if "Carried" in text else ""
+        said = {name: number for number, names in re.findall(r"(\d\d)[^:.]*: ([\w,\s]+)\.", carried)
+                for name in names.replace(",", " ").split()}
+        for name, number in said.items():
+            assert name in here and first[name] == number, f"{path.name}: {name} from {number}"
+        if "helpers" not in carried:
+            assert {name for name in here if name in first} == set(said), path.name
+        for name in here:
+            first.setdefault(name, path.stem[:2])
 
 
 @EACH_SCRIPT
@@ -870,14 +888,16 @@ def test_shakespeare(folder):
 
 @pytest.mark.skipif(not shutil.which("mpiexec") or not importlib.util.find_spec("mpi4py"),
                     reason="there is no MPI here")
-def test_two_processes_equal_one_with_twice_the_batch(folder):
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_processes_equal_one_with_all_their_batches(ranks, folder):
     shutil.copy(HERE / "11_gpt.py", folder)
     alone = [sys.executable, "11_gpt.py", "--data=text.txt", *TINY_FLAGS, "--steps=20"]
     for command in ([*alone, "--batch=8", "--out=one.npz"],
-                    ["mpiexec", "-n", "2", *alone, "--batch=4", "--out=two.npz"]):
+                    ["mpiexec", "-n", str(ranks), *alone, f"--batch={8 // ranks}",
+                     "--out=many.npz"]):
         subprocess.run(command, check=True, capture_output=True, timeout=80)
-    one, two = gpt.load("one.npz").losses, gpt.load("two.npz").losses
-    assert len(one) == 20 and np.abs(np.subtract(one, two)).max() < 1e-4
+    one, many = gpt.load("one.npz").losses, gpt.load("many.npz").losses
+    assert len(one) == 20 and np.abs(np.subtract(one, many)).max() < 1e-4
 
 
 # ---- trouble ------------------------------------------------------------------------------------
