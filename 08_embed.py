@@ -1,7 +1,7 @@
 """08  Embeddings: text becomes vectors.
 
 Carried, with their helpers, from 01: numeric_gradient, relative_error, refuse, command_line.
-02: sigmoid.  03: seconds.  05: Tensor, gradient_error.  06: adam, linear_decay.
+02: sigmoid.  05: Tensor, gradient_error.  06: adam, linear_decay.
 07: keep, fetch, Progress.
 New here: three kinds of tokens, embedding, word vectors, three kinds of positions.
 
@@ -15,17 +15,17 @@ A net multiplies numbers, and a text has none. Three steps lead from one to the 
    0 elsewhere; then onehot W holds the N rows. With g for their gradient, dW = onehot^T g, by rule
    2 of 04. So the row of a token that occurs twice gets the sum of two gradients.
  3 Positions. Attention (09) sees a set of vectors and not their order, so a vector must also say
-   at which position t it stands. Add a vector that depends on t. Or, better, turn it: take its
-   numbers in pairs, arrows (a, b) in the plane, and turn each by the angle tw, with another speed w
-   for each pair. 09 compares vectors by dot products. For two arrows of lengths r and r' this is
-   a a' + b b' = r r' cos(the angle between them). If they turn by tw and sw, the lengths stay, and
-   the angle changes by (t - s)w: only the difference t - s counts. In the code, an arrow is the
-   complex number a + ib. To turn it is to multiply it by e^(itw) = cos(tw) + i sin(tw).
+   at which position t it stands. Add a vector that depends on t, by a formula, or learned like W.
+   Or turn what 09 compares: take its numbers in pairs, arrows (a, b), and turn each by the angle
+   tw, with another speed w for each pair. 09 compares by dot products, sums over the pairs of
+   a a' + b b' = r r' cos(the angle between them), for arrows of lengths r and r'. Turned by tw and
+   sw, they keep their lengths, and the angle changes by (t - s)w: only t - s counts. In the code an
+   arrow is the complex number a + ib. To turn it is to multiply it by e^(itw) = cos tw + i sin tw.
 A GPT (11) learns its W together with all its other weights, by the same gradient. Word vectors,
 trained here by themselves, show in seconds what such rows can learn.
 
 Run       python 08_embed.py                                (--data=my.txt for your own text)
-Expect    15 s on two cores; 500 merges in 1 to 2 s; word vectors: 3 of 4 nearest are of one kind
+Expect    16 s on two cores; 500 merges in 1 to 2 s; 3 of 4 listed words are nearest to their kind
 Left out  the regular expression by which GPT-2 cuts a text before it merges; word analogies
 """
 import argparse, contextlib, gzip, hashlib, http.client, inspect, math, os, re, sys, time
@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 
 # V vocabulary, N tokens, C channels (numbers in a vector); ids (N,) integers below V, W (V, C)
-# B texts of T positions, each with H vectors of D channels (09), in rotary: x (B, T, H, D)
+# B texts, T positions; in rotary x is (B, T, H, D), see 09
 
 
 # ---- carried from 01, 02, 03, 05, 06 and 07, unchanged, as far as it is needed ------------------
@@ -92,16 +92,6 @@ def command_line(main):
 def sigmoid(x):
     """1 / (1 + e^-x), through tanh, which overflows nowhere."""
     return 0.5 * (1 + np.tanh(0.5 * x))
-
-
-def seconds(work, budget=0.2):
-    """The least time of work(), in as many calls as fit the budget: disturbances only add time."""
-    least, end = math.inf, time.perf_counter() + budget
-    while least == math.inf or time.perf_counter() < end:
-        start = time.perf_counter()
-        work()
-        least = min(least, time.perf_counter() - start)
-    return least
 
 
 def unbroadcast(grad, shape):
@@ -251,13 +241,9 @@ class Progress:
 # ---- new here: the text -------------------------------------------------------------------------
 
 COMMIT = "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
-
-
 SHAKESPEARE = [f"https://{host}/data/tinyshakespeare/input.txt" for host in
                (f"raw.githubusercontent.com/karpathy/char-rnn/{COMMIT}",
                 f"cdn.jsdelivr.net/gh/karpathy/char-rnn@{COMMIT}")]
-
-
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
@@ -317,9 +303,9 @@ def learn_merges(text, count):
     """
     ids, pairs, tokens = bytes_of(text), [], [bytes([i]) for i in range(256)]
     for new in range(256, 256 + count):
-        # All ids are below new, so each pair a, b has a number of its own, a new + b.
+        # All ids are below new, so each pair a, b has a number of its own: a * new + b.
         table = np.bincount(ids[:-1] * new + ids[1:], minlength=new * new).reshape(new, new)
-        # A token may begin with white space, but none may follow: so it never spans two words.
+        # A token may begin with white space, but has none later: so none spans a space.
         table[:, [token[:1].isspace() for token in tokens]] = 0
         a, b = map(int, np.unravel_index(table.argmax(), table.shape))
         if table[a, b] < 2:
@@ -358,12 +344,12 @@ def embedding(W, ids):
 
 
 # Words among the same neighbours mean something similar (Firth 1957). So let vectors guess the
-# neighbours. Each word has a vector w as itself and another, u, as a neighbour. Let sigmoid of the
-# dot product w u be the probability that the two are neighbours, and not w and a random word n:
-#     loss = -ln sigmoid(w u) - k times the mean over n of ln(1 - sigmoid(w n))
+# neighbours. Each word has two: w as itself, u as a neighbour. sigmoid(w u), of their dot product,
+# is to be near 1 for a pair from the text, and near 0 for w and n, the u of a random word:
+#     loss = -ln sigmoid(w u) - 5 times the mean over n of ln(1 - sigmoid(w n))
 # With z = w u, the first term is ln(1 + e^-z), which has the derivative -e^-z / (1 + e^-z), that is
 # sigmoid(z) - 1. The second, with z = w n, is ln(1 + e^z), as 1 - sigmoid(z) = sigmoid(-z), and has
-# the derivative sigmoid(z). With all z at 0 the loss is (1 + k) ln 2, 4.16 for k = 5.
+# the derivative sigmoid(z). With all z at 0 the loss is 6 ln 2 = 4.16.
 
 def skip_gram(w, u, n, k=5):
     """The mean loss of words w (N, C) and their neighbours u (N, C) against random words n (K, C).
@@ -399,7 +385,7 @@ def word_vectors(rng, ids, V, C, steps, lr, reach=2, size=1000, noise=100):
                 adam(w, tensor.grad, state, lr * linear_decay(step, steps))
         refuse(not math.isfinite(loss.data), f"training diverges at step {step}: lower --lr")
         progress(step, loss.data.item(), size, step == steps)
-    return weights[0]                                       # the neighbours have done their work
+    return weights[0]                                       # U has served its purpose
 
 
 def similarity(W):
@@ -435,8 +421,8 @@ SHOWN = "thou my king father romeo edward eyes night will two rome love".split()
 def sinusoids(T, C, base=10000.0):
     """(T, C): sin(t w_j), cos(t w_j) alternating, w_j = base^(-2j/C) (Vaswani 2017), to be added.
 
-    Among themselves they too have dot products that depend on t - s only, sums of cos((t - s) w_j),
-    but not together with the words that they are added to.
+    Among themselves their dot products, sums of cos((t - s) w_j), depend on t - s only. Added to
+    words, they do not.
     """
     angle = np.arange(T)[:, None] * base ** (-np.arange(0, C, 2) / C)
     return np.stack([np.sin(angle), np.cos(angle)], 2).reshape(T, C)
@@ -466,11 +452,10 @@ def heat_map(values, low, high, shades=" .:-=+*#%@"):
 
 # ---- the experiment -----------------------------------------------------------------------------
 
-STRANGE = {                                             # texts as code points of Unicode
-    "nothing": [], "a run": [97] * 5, "control characters": [0, 9, 13, 10, 127],
-    "Arabic": [0x645, 0x631, 0x62d], "Chinese": [0x6f22, 0x5b57], "the last": [0xfeff, 0x10ffff],
-    "an emoji in three parts": [0x1f469, 0x200d, 0x1f680],
-}
+STRANGE = [                                             # texts as code points of Unicode
+    [], [97] * 5, [0, 9, 13, 10, 127], [0x645, 0x631, 0x62d], [0x6f22, 0x5b57],     # .. Chinese
+    [0xfeff, 0x10ffff], [0x1f469, 0x200d, 0x1f680],     # the last; an emoji of three
+]
 
 
 def tell_tokens(rng, text, count):
@@ -481,7 +466,7 @@ def tell_tokens(rng, text, count):
     pairs, tokens = learn_merges(learned, count)
     print(f"{len(pairs)} merges from {len(learned):,} characters in "
           f"{time.perf_counter() - start:.1f} s")
-    codes = [*STRANGE.values(), *rng.integers(0xd800, size=(100, 20))]
+    codes = STRANGE + list(rng.integers(0xd800, size=(100, 20)))        # below the surrogates
     for strange in ("".join(map(chr, code)) for code in codes):
         assert decode_bytes(encode_bytes(strange, pairs), tokens) == strange
 
@@ -496,8 +481,8 @@ def tell_tokens(rng, text, count):
     for name, (V, length) in sorted(lengths.items(), key=lambda item: item[1]):
         print(f"{name:18} {V:11,} {length:11.2f}")
     print("Longer tokens: a net that looks back over T of them sees more text, but W has more "
-          f"rows, most\nof which are rarely trained. {unknown:.1%} of the words and signs in the "
-          "last tenth are not in the\nvocabulary. Bytes can write all: "
+          f"rows, and\neach is trained less often. {unknown:.1%} of the words and signs in the "
+          "last tenth are not in their\nvocabulary. Bytes can write all: "
           f"{len(codes)} texts of emoji, Chinese, Arabic and random Unicode\ncame back from their "
           "ids unchanged. A line in words, and in merged bytes:")
     line = next((line for line in held.splitlines() if 40 < len(line) < 60), held[:50])
@@ -507,50 +492,47 @@ def tell_tokens(rng, text, count):
 
 
 def tell_embedding(rng):
-    """W[ids] and its gradient are matrix products; the relative error of the gradient."""
+    """W[ids] and its gradient are matrix products; relative errors of all gradients, by name."""
     words = "to be or not to be".split()
     places = {word: i for i, word in enumerate(dict.fromkeys(words))}
     ids = np.array([places[word] for word in words])
     W, onehot = rng.standard_normal((4, 3)), np.eye(4)[ids]
     assert np.array_equal(onehot @ W, W[ids])
-    error = gradient_error(rng, lambda W: embedding(W, ids), W)
-    assert error < 1e-6
-    naive, right, g = np.zeros((4, 1)), Tensor(np.zeros((4, 1))), np.ones((6, 1))
-    naive[ids] += g
-    embedding(right, ids).backward()
+    errors = {"embedding": gradient_error(rng, lambda W: embedding(W, ids), W),
+              "skip_gram": gradient_error(rng, skip_gram, *rng.standard_normal((3, 4, 3))),
+              "rotary": gradient_error(rng, lambda x: rotary(x, rotations(2, 3, 4)),
+                                       rng.standard_normal((2, 3, 2, 4)))}
+    assert max(errors.values()) < 1e-6
+    right = Tensor(np.zeros((4, 1)))
+    embedding(right, ids).backward()                    # with a gradient of 1 for each word
+    naive = np.zeros((4, 1))
+    naive[ids] += np.ones((6, 1))
     assert right.grad.ravel().tolist() == [2, 2, 1, 1]
     print(f"""
 "to be or not to be" has the ids {ids}. W[ids] is onehot W, to the last bit.
-Gradients against central differences, relative error: {error:.0e}. With a gradient of 1 for each
-of the six words, dW for to, be, or, not is
+With a gradient of 1 for each of the six words, dW for to, be, or, not is
   {right.grad.ravel()}  onehot^T g
   {naive.ravel()}  dW[ids] += g: it reads all rows first, so of two sums for one row the last stays
-np.add.at does add up. Milliseconds for 1,000 tokens:""")
-    g = np.ones((1000, 128), np.float32)
-    for V in 65, 5000:
-        ids, dW = rng.integers(V, size=1000), np.zeros((V, 128), np.float32)
-        product = seconds(lambda: (ids[:, None] == np.arange(V)).T.astype(g.dtype) @ g)
-        added = seconds(lambda: np.add.at(dW, ids, g))
-        print(f"  V = {V:5}: product {product * 1e3:5.1f}, np.add.at {added * 1e3:5.1f}")
-    print("embedding takes the product, which suits the few characters of 11.")
-    return error
+Gradients against central differences, relative errors:""")
+    print("  " + "   ".join(f"{name} {error:.0e}" for name, error in errors.items()))
+    return errors
 
 
 def tell_words(rng, text, V, C, steps, lr):
     """Train word vectors; the share of listed words nearest to one of their kind, and by chance."""
-    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())
+    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())          # letters only
     vocabulary = [word for word, _ in Counter(words).most_common(V)]
     places = {word: i for i, word in enumerate(vocabulary)}
-    ids = np.array([places[word] for word in words if word in places])      # without rare words
+    ids = np.array([places[word] for word in words if word in places])      # rare ones close up
     if len(ids) < 1000:
         print(f"\nnote: {len(ids)} words are too few for word vectors")
         return math.nan, math.nan
     print(f"\nVectors of {C} numbers for the {len(vocabulary):,} most frequent words, from "
-          f"{len(ids):,} words of text")
+          f"{len(ids):,} occurrences")
     cosines = similarity(word_vectors(rng, ids, len(vocabulary), C, steps, lr))
     np.fill_diagonal(cosines, -1)
     english = all(word in places for word in SHOWN)
-    print("\nword        its nearest neighbours")
+    print("\nword        nearest words, by the angle between vectors")
     for word in SHOWN if english else vocabulary[::max(1, len(vocabulary) // 12)]:
         nearest = np.argsort(-cosines[places[word]])[:6]
         print(f"{word:11} {' '.join(vocabulary[i] for i in nearest)}")
@@ -573,23 +555,19 @@ def tell_positions(rng, T=16, C=32):
     q, k, learned = rng.standard_normal(C), rng.standard_normal(C), rng.standard_normal((T, C))
     turn = lambda x: rotary(Tensor(np.tile(x, (1, T, 1, 1))), rotations(0, T, C)).data[0, :, 0]
     schemes = {"sinusoidal": (q + sinusoids(T, C), k + sinusoids(T, C)),
-               "learned, untrained": (q + learned, k + learned), "rotary": (turn(q), turn(k))}
+               "learned, at first": (q + learned, k + learned), "rotary": (turn(q), turn(k))}
     products = {name: at_t @ at_s.T for name, (at_t, at_s) in schemes.items()}      # (T, T)
     print("\nDot products of a vector q at position t, the row, with k at s, the column; blank for "
           "the lowest,\n@ for the highest. Rotary: one value on each diagonal, one t - s.")
     print("  ".join(f"{name:{2 * T}}" for name in products).rstrip())
     for lines in zip(*(heat_map(table, table.min(), table.max()) for table in products.values())):
         print("  ".join(lines).rstrip())
-    print("\nBoth moved on by five: q from t = 5 to 10, k from s = 2 to 7    largest change of all")
+    print("\nBoth five places on: (t, s) = (5, 2) becomes (10, 7); the largest of all such changes")
     moved = {}
     for name, table in products.items():
         moved[name] = np.abs(table[5:, 5:] - table[:-5, :-5]).max()
-        print(f"  {name:20} {table[5, 2]:9.4f} becomes {table[10, 7]:9.4f} {moved[name]:24.2g}")
+        print(f"  {name:20} {table[5, 2]:9.4f} becomes {table[10, 7]:9.4f} {moved[name]:12.2g}")
     assert moved["rotary"] < 1e-6
-    error = gradient_error(rng, lambda x: rotary(x, rotations(2, 3, 4)),
-                           rng.standard_normal((2, 3, 2, 4)))
-    print(f"Gradient of rotary against central differences, relative error: {error:.0e}")
-    assert error < 1e-6
     return moved
 
 
@@ -604,8 +582,8 @@ def main(data="", merges=500, words=1500, channels=64, steps=1500, lr=0.02, seed
     lr: highest learning rate
     seed: of all that is random
 
-    Returns a dict: tokens ({name: (vocabulary, characters per token)}), gradient_error (of
-    embedding), same_kind (share of words nearest to one of their kind; nan for other texts),
+    Returns a dict: tokens ({name: (vocabulary, characters per token)}), gradient_error by
+    name, same_kind (share of words nearest to one of their kind; nan for other texts),
     chance, moved (largest change of a dot product if both vectors move, by kind of position).
     """
     for name, value in dict(words=words, channels=channels, steps=steps).items():
