@@ -496,7 +496,7 @@ diagonal they are exactly 0:""")
 def tell_price(rng, longest, D=32):
     """Seconds and bytes for the gradients of one head: {T: (seconds, bytes)}."""
     print(f"\nThe price of Y and its gradients, one head, D = {D}, float32. The peak of memory, 13 "
-          "T^2\nbytes, is 4 for E, 4 for the mask, 5 to make it. Twice T is 4 times the work, and more "
+          "T^2\nbytes, is 4 for E, 4 for the mask, 5 to make it. Twice T is 4 times the work, more "
           "time\nonce E outgrows the caches.\n      T        ms            peak MB")
     price = {}
     for T in longest // 8, longest // 4, longest // 2, longest:

@@ -110,6 +110,22 @@ def test_what_is_carried_is_said_and_true():
             first.setdefault(name, path.stem[:2])
 
 
+README = (HERE / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_names_what_there_is():
+    """Functions such as `04: backward`, and the options of commands such as python 11_gpt.py."""
+    scripts = {path.stem[:2]: load(path.stem) for path in SCRIPTS}
+    names = re.findall(r"`(\d\d): (\w+)`", README)
+    assert len(names) > 20 and all(hasattr(scripts[number], name) for number, name in names)
+    commands = re.findall(r"python (\d\d_\w+)\.py((?:\s+--[^\s`]+)*)", README)
+    assert len(commands) > 8
+    for name, flags in commands:
+        assert scripts[name[:2]].__spec__.name == f"script_{name}"
+        assert set(re.findall(r"--(\w+)", flags)) <= set(
+            inspect.signature(scripts[name[:2]].main).parameters)
+
+
 @EACH_SCRIPT
 def test_imports_nothing_but_numpy_and_the_standard_library(path):
     allowed = set(sys.stdlib_module_names) - {"pickle"} | {"numpy"}
