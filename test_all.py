@@ -983,6 +983,9 @@ def test_what_cannot_be_done_elsewhere_ends_in_one_sentence(script, flag, tmp_pa
     """SystemExit with a sentence prints it to stderr and exits with 1."""
     module = load(script)
     shutil.copy(HERE / f"{script}.py", tmp_path)
+    (tmp_path / "drawn.npz").write_bytes(b"earlier weights")
+    contents = lambda: {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents()
     monkeypatch.chdir(tmp_path)
     for name, value in OFFLINE.items():
         monkeypatch.setenv(name, value)
@@ -991,6 +994,7 @@ def test_what_cannot_be_done_elsewhere_ends_in_one_sentence(script, flag, tmp_pa
         module.command_line(module.main)
     sentence = caught.value.code
     assert isinstance(sentence, str) and sentence.startswith("error: ") and "\n" not in sentence
+    assert contents() == before
 
 
 @pytest.mark.parametrize("flags", BAD)
@@ -1109,8 +1113,11 @@ def test_help_lists_every_option_and_a_wrong_one_is_refused(path, tmp_path):
     assert listed.returncode == 0
     for name in inspect.signature(load(path.stem).main).parameters:
         assert f"--{name} " in listed.stdout
-    refused = run(path.name, "--sede=1", folder=tmp_path)
-    assert refused.returncode == 2 and "unrecognized arguments: --sede=1" in refused.stderr
+    for flag, sentence in (("--sede=1", "unrecognized arguments: --sede=1"),
+                           ("--see=1", "unrecognized arguments: --see=1"),      # not an abbreviation
+                           ("--seed=one", "invalid int value: 'one'")):
+        refused = run(path.name, flag, folder=tmp_path)
+        assert refused.returncode == 2 and sentence in refused.stderr
 
 
 def test_a_text_in_other_letters_runs_on_an_ascii_console(folder):
@@ -1119,6 +1126,22 @@ def test_a_text_in_other_letters_runs_on_an_ascii_console(folder):
     result = run("11_gpt.py", "--data=text.txt", *TINY_FLAGS, folder=folder,
                  environment={"PYTHONIOENCODING": "ascii"})
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot interrupt one process alone")
+@EACH_SCRIPT
+def test_ctrl_c_ends_in_one_line(path, tmp_path):
+    """At the first line of output; 01 may be done before the signal comes."""
+    shutil.copy(path, tmp_path)
+    with subprocess.Popen([sys.executable, "-u", path.name], cwd=tmp_path, text=True,
+                          env=os.environ | OFFLINE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 or path.stem == "01_neuron"
+    assert errors.strip().startswith("interrupted") or not process.returncode
+    assert len(errors.strip().splitlines()) <= 1
 
 
 @EACH_SCRIPT
