@@ -24,7 +24,7 @@ G + (G through norm and layer): G itself is passed on, whatever the layer does. 
 In post-norm, x = norm(x + layer(x)), there is a norm in G's way after every layer.
 
 Run       python 10_block.py                    (--seeds=3 for the mean and spread of the table)
-Expect    50 s on two cores; 99 % of rows of 8 digits sorted, 45 to 90 % without residuals, by
+Expect    45 s on two cores; 99 % of rows of 8 digits sorted, 45 to 90 % without residuals, by
           seed, and none without attention
 Left out  biases of the matrices; a real text (11)
 """

@@ -1114,7 +1114,7 @@ def test_help_lists_every_option_and_a_wrong_one_is_refused(path, tmp_path):
     for name in inspect.signature(load(path.stem).main).parameters:
         assert f"--{name} " in listed.stdout
     for flag, sentence in (("--sede=1", "unrecognized arguments: --sede=1"),
-                           ("--see=1", "unrecognized arguments: --see=1"),      # not an abbreviation
+                           ("--see=1", "unrecognized arguments: --see=1"),   # not abbreviated
                            ("--seed=one", "invalid int value: 'one'")):
         refused = run(path.name, flag, folder=tmp_path)
         assert refused.returncode == 2 and sentence in refused.stderr
