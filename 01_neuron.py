@@ -2,21 +2,21 @@
 
 New here: the neuron, its loss, the gradient, gradient descent, the gradient check, plots as text.
 
-A neuron multiplies its input x by a weight w and adds a bias b. Over N examples with targets t,
-the loss L is the mean square of its errors e:
-    y = w x + b            e = y - t            L = mean(e^2)
+A neuron multiplies its input x by a weight w and adds a bias b. Over N examples whose right answers
+are y, the loss L is the mean square of its errors e:
+    a = w x + b            e = a - y            L = mean(e^2)
 The gradient says how L changes with w and with b. By the chain rule, d(e^2)/dw = 2 e de/dw:
     dL/dw = mean(2 e x)    as de/dw = x         dL/db = mean(2 e)    as de/db = 1
 Gradient descent goes against it in small steps; lr is the learning rate:
     w = w - lr dL/dw       b = b - lr dL/db
 
-How large may lr be? Differentiate again: the second derivatives of L form its Hessian,
-    H = 2 [[mean(x^2), mean(x)], [mean(x), 1]]        the same for all w and b: L is a bowl.
-An eigenvector of H is a direction that H only stretches, by its eigenvalue s, the curvature. Along
-it, the gradient is s times the distance to the bottom, so a step multiplies this distance by
+How large may lr be? Differentiate again: the second derivatives of L form its Hessian matrix,
+    2 [[mean(x^2), mean(x)], [mean(x), 1]]            the same for all w and b: L is a bowl.
+An eigenvector is a direction that the matrix only stretches, by its eigenvalue s, the curvature.
+Along it, the gradient is s times the distance to the bottom, so a step multiplies this distance by
 1 - lr s. It shrinks if |1 - lr s| < 1, that is if lr < 2/s. The most curved direction sets the
 limit, 2/s_max; near that lr, the flattest needs about s_max / (2 s_min) steps to come 2.7 times
-closer. Scaled to mean 0 and standard deviation 1, x makes the bowl round, H = [[2, 0], [0, 2]]: the
+closer. Scaled to mean 0 and standard deviation 1, x makes the bowl round, [[2, 0], [0, 2]]: the
 limit is 1, and lr = 0.1 leaves 1 - 2 lr = 0.8 of every distance at every step.
 
 Run       python 01_neuron.py               (--noise=1 for thermometers that err)
@@ -29,9 +29,9 @@ import argparse, inspect, os, re, sys
 import numpy as np
 
 
-def loss_and_gradient(x, t, w, b):
+def loss_and_gradient(x, y, w, b):
     """Mean square error of w x + b over all examples, and its derivatives by w and by b."""
-    e = w * x + b - t
+    e = w * x + b - y
     return np.mean(e ** 2), np.mean(2 * e * x), np.mean(2 * e)
 
 
@@ -53,14 +53,14 @@ def relative_error(found, expected):
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
 
 
-def descend(x, t, lr, steps):
+def descend(x, y, lr, steps):
     """Gradient descent from w = b = 0; returns w, b, the loss before each step and at the end."""
     w, b, losses = 0.0, 0.0, []
     for _ in range(steps):
-        loss, dw, db = loss_and_gradient(x, t, w, b)
+        loss, dw, db = loss_and_gradient(x, y, w, b)
         losses.append(loss)
         w, b = w - lr * dw, b - lr * db
-    return w, b, losses + [loss_and_gradient(x, t, w, b)[0]]
+    return w, b, losses + [loss_and_gradient(x, y, w, b)[0]]
 
 
 # ---- plumbing: the same in every file -----------------------------------------------------------
@@ -128,16 +128,16 @@ def main(steps=100, lr=0.1, noise=0.0, seed=0):
     refuse(seed < 0, "--seed must be 0 or more")
     rng = np.random.default_rng(seed)
     x = np.array([-40.0, -10.0, 0.0, 8.0, 15.0, 22.0, 38.0])            # degrees Celsius
-    t = 1.8 * x + 32 + noise * rng.standard_normal(len(x))              # degrees Fahrenheit
+    y = 1.8 * x + 32 + noise * rng.standard_normal(len(x))              # degrees Fahrenheit
 
-    p = np.array([0.7, -3.0])                                           # some w and b
-    error = relative_error(np.array(loss_and_gradient(x, t, *p)[1:]),
-                           numeric_gradient(lambda: loss_and_gradient(x, t, *p)[0], p))
+    some = np.array([0.7, -3.0])                                        # any w and b
+    error = relative_error(np.array(loss_and_gradient(x, y, *some)[1:]),
+                           numeric_gradient(lambda: loss_and_gradient(x, y, *some)[0], some))
     assert error < 1e-6
     print(f"gradient against central differences: relative error {error:.0e}")
 
-    H = 2 * np.array([[np.mean(x * x), np.mean(x)], [np.mean(x), 1]])
-    s_min, s_max = np.linalg.eigvalsh(H)
+    hessian = 2 * np.array([[np.mean(x * x), np.mean(x)], [np.mean(x), 1]])
+    s_min, s_max = np.linalg.eigvalsh(hessian)
     limit, scaled, losses = 2 / s_max, (x - x.mean()) / x.std(), {}
     print(f"curvature from {s_min:.2f} to {s_max:.1f}: lr must stay below {limit:.6f}, and the "
           f"flattest direction\nthen needs about {s_max / s_min / 2:.0f} steps to come 2.7 times "
@@ -146,7 +146,7 @@ def main(steps=100, lr=0.1, noise=0.0, seed=0):
     for mark, inputs, rate, what in (("x", x, 1.02 * limit, "2 % above the limit"),
                                      (".", x, 0.98 * limit, "2 % below the limit"),
                                      ("o", scaled, lr, "input scaled to mean 0, std 1")):
-        w, b, losses[mark] = descend(inputs, t, rate, steps)
+        w, b, losses[mark] = descend(inputs, y, rate, steps)
         last = losses[mark][-1]
         print(f"  {mark}  lr {rate:.6f}, {what}: loss {last:.3g} at the end"
               f"{', it diverges' if last > losses[mark][0] else ''}")
@@ -154,8 +154,8 @@ def main(steps=100, lr=0.1, noise=0.0, seed=0):
                 for mark, run in losses.items()}))
 
     w, b = w / x.std(), b - w * x.mean() / x.std()      # w (x - mean) / std + b, as a line in x
-    best_w = np.mean(scaled * t) / x.std()              # where the scaled run's gradient is 0
-    best_b = t.mean() - best_w * x.mean()
+    best_w = np.mean(scaled * y) / x.std()              # where the scaled run's gradient is 0
+    best_b = y.mean() - best_w * x.mean()
     print(f"\nlearned (o) F = {w:.4f} C + {b:.4f}\nbest line   F = {best_w:.4f} C + {best_b:.4f}")
     if noise:
         spread = noise / np.sqrt(len(x))

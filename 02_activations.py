@@ -5,19 +5,19 @@ New here: a hidden layer, activation functions and their derivatives, gradients 
 
 XOR is 1 if just one of two inputs is 1. One neuron, z = w1 x1 + w2 x2 + b, cannot say 1 by z > 0:
 z(0,1) + z(1,0) = z(0,0) + z(1,1), but the left side would have to be positive, the right not.
-More layers alone do not help: (x W1) W2 = x (W1 W2) is one layer again. An activation f between
-them does, if it is not a straight line. The rows of x are N examples of D inputs, the columns of
-W1 are H neurons, and a_ij = (sum over d of x_id W1_dj) + b1_j (matrix products: 03):
-    a = x W1 + b1    (N, H)        h = f(a)    (N, H)        z = h W2 + b2    (N, 1)
-sigmoid(z) = 1 / (1 + e^-z) is the probability that the net gives to t = 1. The loss is minus the
-logarithm of the probability given to the right answer: for t = 1, -ln sigmoid(z) = ln(1 + e^-z)
-= ln(1 + e^z) - z, and for t = 0, -ln(1 - sigmoid(z)) = ln(1 + e^z). In one formula,
-    L = mean(ln(1 + e^z) - t z)
+More layers alone do not help: (X W1) W2 = X (W1 W2) is one layer again. An activation f between
+them does, if it is not a straight line. The rows of X are N examples of D inputs, the columns of
+W1 are K neurons, and a_ij = (sum over d of X_id W1_dj) + b1_j (matrix products: 03):
+    a = X W1 + b1    (N, K)        h = f(a)    (N, K)        z = h W2 + b2    (N, 1)
+sigmoid(z) = 1 / (1 + e^-z) is the probability that the net gives to y = 1. The loss is minus the
+logarithm of the probability given to the right answer: for y = 1, -ln sigmoid(z) = ln(1 + e^-z)
+= ln(1 + e^z) - z, and for y = 0, -ln(1 - sigmoid(z)) = ln(1 + e^z). In one formula,
+    L = mean(ln(1 + e^z) - y z)
 Backwards through the same lines, by the chain rule (dz stands for dL/dz, and so on; * multiplies
 entry by entry, ^T swaps rows and columns; proof in 04):
-    dz = (sigmoid(z) - t) / N      because (ln(1 + e^z))' = e^z / (1 + e^z) = sigmoid(z)
+    dz = (sigmoid(z) - y) / N      because (ln(1 + e^z))' = e^z / (1 + e^z) = sigmoid(z)
     dW2 = h^T dz      db2 = sum of dz over the examples      dh = dz W2^T
-    da = dh * f'(a)   dW1 = x^T da    db1 = sum of da over the examples
+    da = dh * f'(a)   dW1 = X^T da    db1 = sum of da over the examples
 The bend has its price: on its way back, the gradient is multiplied by f'(a) and by a matrix in each
 layer. If together they shorten it, it vanishes with depth: sigmoid' is at most 1/4, and relu' is 0
 for about half of the units.
@@ -25,16 +25,16 @@ for about half of the units.
 Run       python 02_activations.py --activation=tanh
 Expect    3 s. Without a bend at most 75 % on XOR, with one 100 %; after 20 layers of sigmoids
           about 1e-13 of the gradient is left
-Left out  more than one hidden layer, and why dW = x^T da (04); better optimizers (06)
+Left out  more than one hidden layer, and why dW = X^T da (04); better optimizers (06)
 """
 import argparse, inspect, math, os, re, sys
 
 import numpy as np
 
-# N examples, D inputs, H hidden units
+# N examples, D inputs, K hidden units; X (N, D), y (N, 1)
 
 
-# ---- carried from 01_neuron.py, unchanged -------------------------------------------------------
+# ---- carried from 01, unchanged -----------------------------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
     """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
@@ -139,72 +139,72 @@ ACTIVATIONS = {
 }
 
 
-def loss_and_gradients(p, x, t, name):
-    """Loss of the net p on x (N, D) and t (N, 1), and its gradients, named like their arrays."""
+def loss_and_gradients(weights, X, y, name):
+    """Loss of the net on X (N, D) and y (N, 1), and its gradients, named like the weights."""
     f, slope = ACTIVATIONS[name]
-    a = x @ p["W1"] + p["b1"]
+    a = X @ weights["W1"] + weights["b1"]
     h = f(a)
-    z = h @ p["W2"] + p["b2"]
-    loss = np.mean(np.logaddexp(0, z) - t * z)
+    z = h @ weights["W2"] + weights["b2"]
+    loss = np.mean(np.logaddexp(0, z) - y * z)
 
-    dz = (sigmoid(z) - t) / len(x)
-    da = dz @ p["W2"].T * slope(a)
-    return loss, {"W1": x.T @ da, "b1": da.sum(0), "W2": h.T @ dz, "b2": dz.sum(0)}
-
-
-def net(rng, D, H):
-    """Random weights, so that a is about as large as x, and z as h; biases 0."""
-    return {"W1": rng.standard_normal((D, H)) / math.sqrt(D), "b1": np.zeros(H),
-            "W2": rng.standard_normal((H, 1)) / math.sqrt(H), "b2": np.zeros(1)}
+    dz = (sigmoid(z) - y) / len(X)
+    da = dz @ weights["W2"].T * slope(a)
+    return loss, {"W1": X.T @ da, "b1": da.sum(0), "W2": h.T @ dz, "b2": dz.sum(0)}
 
 
-def score(p, x, name):
-    """z (N, 1) of the net p. Above 0 it says 1, as then sigmoid(z) > 1/2."""
-    return ACTIVATIONS[name][0](x @ p["W1"] + p["b1"]) @ p["W2"] + p["b2"]
+def new_weights(rng, D, K):
+    """Random weights, so that a is about as large as X, and z as h; biases 0."""
+    return {"W1": rng.standard_normal((D, K)) / math.sqrt(D), "b1": np.zeros(K),
+            "W2": rng.standard_normal((K, 1)) / math.sqrt(K), "b2": np.zeros(1)}
 
 
-def learn(p, x, t, name, steps, lr):
-    """Gradient descent on p, in place; returns the accuracy."""
+def score(weights, X, name):
+    """z (N, 1) of the net. Above 0 it says 1, as then sigmoid(z) > 1/2."""
+    return ACTIVATIONS[name][0](X @ weights["W1"] + weights["b1"]) @ weights["W2"] + weights["b2"]
+
+
+def learn(weights, X, y, name, steps, lr):
+    """Gradient descent on the weights, in place; returns the accuracy."""
     with np.errstate(all="ignore"):                     # divergence shows in the loss
         for step in range(steps):
-            loss, gradients = loss_and_gradients(p, x, t, name)
+            loss, gradients = loss_and_gradients(weights, X, y, name)
             refuse(not math.isfinite(loss), f"{name} diverges at step {step}: lower --lr")
-            for key in p:
-                p[key] -= lr * gradients[key]
-    return np.mean((score(p, x, name) > 0) == t)
+            for key in weights:
+                weights[key] -= lr * gradients[key]
+    return np.mean((score(weights, X, name) > 0) == y)
 
 
 def circles(rng, n):
-    """n points on a disc of radius 1 and n in a ring around it; x (2n, 2), t (2n, 1)."""
+    """n points on a disc of radius 1 and n in a ring around it; X (2n, 2), y (2n, 1)."""
     radius = np.concatenate([np.sqrt(rng.random(n)), 1.5 + 0.7 * rng.random(n)])
     angle = rng.uniform(0, 2 * math.pi, 2 * n)
-    x = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
-    return x, np.repeat([[0.0], [1.0]], n, 0)
+    X = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    return X, np.repeat([[0.0], [1.0]], n, 0)
 
 
-def draw_plane(p, name, x, t):
+def draw_plane(weights, name, X, y):
     """What the net says of the plane, '#' for 1 and '.' for 0, with the points, 'x' and 'o'."""
     u, v = np.meshgrid(np.linspace(-2.4, 2.4, 61), np.linspace(2.4, -2.4, 25))
-    says = score(p, np.stack([u.ravel(), v.ravel()], 1), name).reshape(u.shape) > 0
+    says = score(weights, np.stack([u.ravel(), v.ravel()], 1), name).reshape(u.shape) > 0
     canvas = np.where(says, "#", ".")
-    for (a, b), target in zip(x[::4], t[::4, 0]):
-        canvas[round((2.4 - b) / 0.2), round((a + 2.4) / 0.08)] = "ox"[int(target)]
+    for (a, b), right in zip(X[::4], y[::4, 0]):
+        canvas[round((2.4 - b) / 0.2), round((a + 2.4) / 0.08)] = "ox"[int(right)]
     print("\n".join("  " + "".join(row) for row in canvas))
 
 
 def gradient_left(rng, name, depth, gain=1.0, width=64, samples=256):
     """Length of the gradient at the input of so many random layers over that at their output."""
     f, slope = ACTIVATIONS[name]
-    x, slopes, weights = rng.standard_normal((samples, width)), [], []
+    h, slopes, weights = rng.standard_normal((samples, width)), [], []
     for _ in range(depth):
         weights.append(rng.standard_normal((width, width)) * gain / math.sqrt(width))
-        a = x @ weights[-1]
+        a = h @ weights[-1]
         slopes.append(slope(a))
-        x = f(a)
-    g = start = rng.standard_normal(x.shape)
-    for W, s in zip(reversed(weights), reversed(slopes)):
-        g = (g * s) @ W.T
-    return np.linalg.norm(g) / np.linalg.norm(start)
+        h = f(a)
+    dh = start = rng.standard_normal(h.shape)
+    for W, slope_of_a in zip(reversed(weights), reversed(slopes)):
+        dh = (dh * slope_of_a) @ W.T
+    return np.linalg.norm(dh) / np.linalg.norm(start)
 
 
 # ---- the experiment -----------------------------------------------------------------------------
@@ -228,41 +228,42 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
     refuse(seed < 0, "--seed must be 0 or more")
     rng = np.random.default_rng(seed)
 
-    xor, xor_t = np.array([[0., 0], [0, 1], [1, 0], [1, 1]]), np.array([[0.], [1], [1], [0]])
+    xor, xor_y = np.array([[0., 0], [0, 1], [1, 0], [1, 1]]), np.array([[0.], [1], [1], [0]])
     w, b = rng.standard_normal((2, 1)), np.zeros(1)
     for _ in range(2000):
-        dz = (sigmoid(xor @ w + b) - xor_t) / 4
+        dz = (sigmoid(xor @ w + b) - xor_y) / 4
         w, b = w - xor.T @ dz, b - dz.sum(0)
     z = xor @ w + b
-    print(f"One neuron on XOR: loss {np.mean(np.logaddexp(0, z) - xor_t * z):.4f}, which is ln 2 = "
+    print(f"One neuron on XOR: loss {np.mean(np.logaddexp(0, z) - xor_y * z):.4f}, which is ln 2 = "
           f"{math.log(2):.4f}: it says {sigmoid(z).mean():.2f} to everything.\nNo line has "
           "a lower loss: the gradient is 0 here, and this loss is convex.")
 
-    x, W1, W2 = (rng.standard_normal(shape) for shape in ((5, 2), (2, 8), (8, 3)))
-    collapse = relative_error(x @ W1 @ W2, x @ (W1 @ W2))
+    X, W1, W2 = (rng.standard_normal(shape) for shape in ((5, 2), (2, 8), (8, 3)))
+    collapse = relative_error(X @ W1 @ W2, X @ (W1 @ W2))
     assert collapse < 1e-12
     print(f"Two linear layers and the one that replaces them differ by {collapse:.0e}.\n")
 
-    points, targets = circles(rng, 100)
+    points, right = circles(rng, 100)
     accuracy, errors, trained = {}, {}, {}
     print("Relative errors against central differences, and accuracy after training")
     print("activation   f' error   gradient error   XOR   circles")
     for name, (f, slope) in ACTIVATIONS.items():
         u = np.linspace(-3, 3, 40)                                  # without 0, where ReLU bends
         numeric = (f(u + 1e-6) - f(u - 1e-6)) / 2e-6
-        p = {key: rng.standard_normal(w.shape) for key, w in net(rng, 2, 5).items()}
-        few = points[::20], targets[::20]                           # few, to keep off the bends
-        _, found = loss_and_gradients(p, *few, name)
-        value = lambda: loss_and_gradients(p, *few, name)[0]
-        errors[name] = max(relative_error(found[key], numeric_gradient(value, p[key])) for key in p)
+        weights = {key: rng.standard_normal(w.shape) for key, w in new_weights(rng, 2, 5).items()}
+        few = points[::20], right[::20]                             # few, to keep off the bends
+        _, found = loss_and_gradients(weights, *few, name)
+        value = lambda: loss_and_gradients(weights, *few, name)[0]
+        errors[name] = max(relative_error(found[key], numeric_gradient(value, weights[key]))
+                           for key in weights)
         assert errors[name] < 1e-6 and relative_error(slope(u), numeric) < 1e-6
         far = np.array([-1e4, 1e4])
         assert np.isfinite([f(far), slope(far)]).all()
         scores = []
-        for inputs, goals in ((xor, xor_t), (points, targets)):
-            p = net(rng, 2, hidden)
-            scores.append(learn(p, inputs, goals, name, steps, lr))
-        accuracy[name], trained[name] = scores, p
+        for X, y in ((xor, xor_y), (points, right)):
+            weights = new_weights(rng, 2, hidden)
+            scores.append(learn(weights, X, y, name, steps, lr))
+        accuracy[name], trained[name] = scores, weights
         print(f"{name:10} {relative_error(slope(u), numeric):10.0e} {errors[name]:16.0e}"
               f" {scores[0]:5.0%} {scores[1]:9.0%}")
 
@@ -278,7 +279,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
 
     print(f"The plane as the net with {hidden} {activation} units sees it: . is 0 and # is 1. The "
           "points o belong on .\nand the points x on #.")
-    draw_plane(trained[activation], activation, points, targets)
+    draw_plane(trained[activation], activation, points, right)
 
     depths = [1, 2, 5, 10, 20]
     left = {name: [gradient_left(rng, name, depth) for depth in depths]
@@ -293,10 +294,10 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
     print("\nReLUs that are 0 for every point get no gradient: they are dead for good")
     dead = {}
     for rate in (1, 10, 100):
-        p = net(rng, 2, 64)
-        right = learn(p, points, targets, "relu", 200, rate * lr)
-        dead[rate * lr] = int(((points @ p["W1"] + p["b1"]) <= 0).all(0).sum())
-        print(f"  lr {rate * lr:5g}: {dead[rate * lr]:2} of 64 are dead, accuracy {right:.0%}")
+        weights = new_weights(rng, 2, 64)
+        share = learn(weights, points, right, "relu", 200, rate * lr)
+        dead[rate * lr] = int(((points @ weights["W1"] + weights["b1"]) <= 0).all(0).sum())
+        print(f"  lr {rate * lr:5g}: {dead[rate * lr]:2} of 64 are dead, accuracy {share:.0%}")
     return {"accuracy": accuracy, "gradient_error": errors, "gradient_left": left, "dead": dead}
 
 

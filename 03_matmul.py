@@ -3,17 +3,17 @@
 Carried from 01: refuse, command_line.
 New here: a layer four ways, each with less Python; batches; broadcasting; operations per byte.
 
-A layer of H neurons, each with D weights and a bias, answers B examples at once:
-    Y = X W + b      (B, H) = (B, D) (D, H) + (H,)      Y_ij = (sum over d of X_id W_dj) + b_j
-Each Y_ij is one dot product. There are B H of them, of D multiplications and D additions: 2 B D H
-operations (1 GFLOP/s is 10^9 of them a second). Adding b (H,) to (B, H) broadcasts: b is used for
-every row as if it were copied B times. Its mirror image comes in 04: the gradient of b sums over
-the B rows that b was copied to.
+A layer of K neurons, each with D weights and a bias, answers a batch of N examples at once:
+    Y = X W + b      (N, K) = (N, D) (D, K) + (K,)      Y_ij = (sum over d of X_id W_dj) + b_j
+Each Y_ij is one dot product. There are N K of them, of D multiplications and D additions: 2 N D K
+operations (1 GFLOP/s is 10^9 of them a second). Adding b (K,) to (N, K) broadcasts: b is used for
+every row as if it were copied N times. Its mirror image comes in 04: the gradient of b sums over
+the N rows that b was copied to.
 
 How fast can it be? Memory or a cache delivers bytes, the processor multiplies, and the slower of
-the two decides. In float32 the arrays hold 4 (B D + D H + B H) bytes. For one example nearly all
+the two decides. In float32 the arrays hold 4 (N D + D K + N K) bytes. For one example nearly all
 of them are W, and each weight serves one multiplication and one addition: half an operation per
-byte. In a batch each weight, once it has been fetched, serves all B examples. float32 has half the
+byte. In a batch each weight, once it has been fetched, serves all N examples. float32 has half the
 bytes of float64, and one instruction multiplies twice as many of its numbers.
 
 Run       python 03_matmul.py --size=2048
@@ -25,10 +25,10 @@ import argparse, inspect, math, os, re, sys, time
 
 import numpy as np
 
-# B batch, D inputs, H neurons
+# N examples in a batch, D inputs, K neurons; X (N, D), W (D, K), b (K,)
 
 
-# ---- carried from 01_neuron.py, unchanged -------------------------------------------------------
+# ---- carried from 01, unchanged -----------------------------------------------------------------
 
 def refuse(wrong, sentence):
     """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
@@ -64,7 +64,7 @@ def command_line(main):
 
 def layer_by_numbers(X, W, b):
     """Three loops and nothing else: what every other way computes as well."""
-    Y = np.empty((len(X), len(b)), X.dtype)             # (B, H)
+    Y = np.empty((len(X), len(b)), X.dtype)             # (N, K)
     for i in range(len(X)):
         for j in range(len(b)):
             total = b[j]
@@ -81,12 +81,12 @@ def layer_by_neurons(X, W, b):
 
 def layer_by_examples(X, W, b):
     """One vector-matrix product for each example: two loops go to NumPy."""
-    return np.array([x @ W + b for x in X])                         # (D,) (D, H) -> (H,)
+    return np.array([x @ W + b for x in X])                         # (D,) (D, K) -> (K,)
 
 
 def layer(X, W, b):
     """One matrix product for the whole batch: no loop is left in Python."""
-    return X @ W + b                                    # (B, D) (D, H) + (H,) -> (B, H)
+    return X @ W + b                                    # (N, D) (D, K) + (K,) -> (N, K)
 
 
 def seconds(work, budget=0.2):
@@ -99,9 +99,9 @@ def seconds(work, budget=0.2):
     return least
 
 
-def arrays(rng, B, D, H, dtype=np.float32):
-    """Random X (B, D), W (D, H), b (H,)."""
-    return [rng.standard_normal(shape).astype(dtype) for shape in ((B, D), (D, H), H)]
+def arrays(rng, N, D, K, dtype=np.float32):
+    """Random X (N, D), W (D, K), b (K,)."""
+    return [rng.standard_normal(shape).astype(dtype) for shape in ((N, D), (D, K), K)]
 
 
 # ---- the experiment -----------------------------------------------------------------------------
@@ -154,15 +154,15 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
         f"{rate:.0f} GFLOP/s in {name}" for name, rate in best.items()))
 
     rates = {}
-    for B in [2 ** i for i in range(11)]:
-        X, W, _ = arrays(rng, B, size, size)
-        rates[B] = 2 * B * size * size / seconds(lambda: X @ W, budget) / 1e9
+    for N in [2 ** i for i in range(11)]:
+        X, W, _ = arrays(rng, N, size, size)
+        rates[N] = 2 * N * size * size / seconds(lambda: X @ W, budget) / 1e9
     widest = max(best["float32"], *rates.values())
     print(f"\nX W with W {(size, size)} in float32; GB/s if each array moves once")
     print("batch  op/byte  GFLOP/s     GB/s")
-    for B, rate in rates.items():
-        per_byte = 2 * B * size * size / (4 * (2 * B * size + size * size))
-        print(f"{B:5} {per_byte:8.1f} {rate:8.1f} {rate / per_byte:8.1f} "
+    for N, rate in rates.items():
+        per_byte = 2 * N * size * size / (4 * (2 * N * size + size * size))
+        print(f"{N:5} {per_byte:8.1f} {rate:8.1f} {rate / per_byte:8.1f} "
               f"|{'#' * round(60 * rate / widest)}")
     print(f"{'best':>5} {'':8} {widest:8.1f} {'':8} |{'#' * 60}")
     print("For a batch of 1 BLAS has a routine of its own, matrix times vector.")

@@ -31,7 +31,7 @@ import numpy as np
 # N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers below K
 
 
-# ---- carried from 01_neuron.py and 03_matmul.py, unchanged -------------------------------------
+# ---- carried from 01 and 03, unchanged ----------------------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
     """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""

@@ -31,7 +31,7 @@ import numpy as np
 # In the experiment: N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) below K.
 
 
-# ---- carried from 01_neuron.py, 03_matmul.py and 04_backprop.py, unchanged but for comments ----
+# ---- carried from 01, 03 and 04, unchanged ------------------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
     """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""

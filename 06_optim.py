@@ -34,7 +34,7 @@ import numpy as np
 # N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers below K
 
 
-# ---- carried from 01, 04 and 05, unchanged but for comments -------------------------------------
+# ---- carried from 01, 04 and 05, unchanged ------------------------------------------------------
 
 def refuse(wrong, sentence):
     """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
@@ -395,31 +395,31 @@ def fit(rng, net, X, y, optimizer, lr, steps, schedule=linear_decay, size=60, lo
     return losses
 
 
-# ---- the experiments ----------------------------------------------------------------------------
+# ---- the experiment -----------------------------------------------------------------------------
 
-def descend_valley(optimizer, lr, H, bottom, steps):
-    """The path from w = 0 down (w - bottom) H (w - bottom)^T / 2, and the height of each point."""
+def descend_valley(optimizer, lr, hessian, bottom, steps):
+    """The path from w = 0 down away hessian away^T / 2, with away = w - bottom, and its heights."""
     w, state, path, heights = np.zeros((1, 2)), {}, [], []
     for step in range(1, steps + 2):
         away = w - bottom
         path.append(w[0].copy())
-        heights.append((away @ H @ away.T).item() / 2)
+        heights.append((away @ hessian @ away.T).item() / 2)
         if not heights[-1] < 10 * heights[0]:
             return path, [math.inf]                     # it diverges
-        optimizer(w, away @ H, state, lr * linear_decay(step, steps, 1))
+        optimizer(w, away @ hessian, state, lr * linear_decay(step, steps, 1))
     return path, heights
 
 
 def valley(steps=50):
     """Draw each optimizer's path at its best rate; returns the height that it ends at."""
     turn = np.array([[math.cos(0.5), -math.sin(0.5)], [math.sin(0.5), math.cos(0.5)]])
-    H, bottom = turn @ np.diag([1, 30]) @ turn.T, np.array([2.0, 0.4])      # the gradient: away H
+    hessian, bottom = turn @ np.diag([1, 30]) @ turn.T, np.array([2.0, 0.4])
     places = np.stack(np.meshgrid(np.linspace(-0.2, 2.5, 23), np.linspace(1, -1, 11)), -1) - bottom
-    height = (places @ H * places).sum(-1) / 2
+    height = (places @ hessian * places).sum(-1) / 2
     bands = np.where(np.floor(np.log(height) / math.log(6)) % 2, ".", " ")
     ends, pictures = {}, []
     for name, (optimizer, _) in OPTIMIZERS.items():
-        runs = [(*descend_valley(optimizer, lr, H, bottom, steps), lr)
+        runs = [(*descend_valley(optimizer, lr, hessian, bottom, steps), lr)
                 for lr in 10 ** np.arange(-3, 0.6, 0.25)]
         path, heights, lr = min(runs, key=lambda run: run[1][-1])
         canvas, ends[name] = bands.copy(), heights[-1]

@@ -32,7 +32,7 @@ import numpy as np
 # N images of 784 pixels, 10 classes; X (N, 784) bytes, from 0 to 255, y (N,) integers below 10
 
 
-# ---- carried from 01, 04, 05 and 06, unchanged, as far as it is needed --------------------------
+# ---- carried from 01, 04, 05 and 06, unchanged --------------------------------------------------
 
 def refuse(wrong, sentence):
     """If something is wrong, stop with one plain sentence on stderr and exit code 1."""

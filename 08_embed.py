@@ -39,7 +39,7 @@ import numpy as np
 # B texts, T positions; in rotary x is (B, T, H, D), see 09
 
 
-# ---- carried from 01, 02, 03, 05, 06 and 07, unchanged, as far as it is needed ------------------
+# ---- carried from 01, 02, 05, 06 and 07, unchanged ----------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
     """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""

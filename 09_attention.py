@@ -38,7 +38,7 @@ import numpy as np
 # B batch, T positions (Tq of queries, Tk of keys), C channels, H heads, D = C/H; N = B*T rows
 
 
-# ---- carried from 01, 03, 04, 05, 06 and 08, unchanged, as far as it is needed ------------------
+# ---- carried from 01, 03, 04, 05, 06 and 08, unchanged ------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
     """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""

@@ -35,7 +35,7 @@ import numpy as np
 # B batch, T positions, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per position
 
 
-# ---- carried from 01, 02, 05, 06, 08 and 09, unchanged, as far as it is needed ------------------
+# ---- carried from 01, 02, 05, 06, 08 and 09, unchanged ------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
     """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""

@@ -42,7 +42,7 @@ import numpy as np
 # B batch, T time, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per character
 
 
-# ---- carried, unchanged -------------------------------------------------------------------------
+# ---- carried from 01, 05, 06, 07, 08, 09 and 10, unchanged --------------------------------------
 
 def refuse(wrong, sentence):
     """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
@@ -648,7 +648,7 @@ def train(run, s, last, ids, validation_ids, pool, comm):
     return seconds
 
 
-# ---- new here: the experiment -------------------------------------------------------------------
+# ---- the experiment -----------------------------------------------------------------------------
 
 def check(s):
     """Refuse settings that make no sense, each with its own sentence."""
