@@ -12,17 +12,19 @@ Gradient descent goes against it in small steps; lr is the learning rate:
 
 How large may lr be? Differentiate again: the second derivatives of L form its Hessian matrix,
     2 [[mean(x^2), mean(x)], [mean(x), 1]]            the same for all w and b: L is a bowl.
-An eigenvector is a direction that the matrix only stretches, by its eigenvalue s, the curvature.
-Along it, the gradient is s times the distance to the bottom, so a step multiplies this distance by
-1 - lr s. It shrinks if |1 - lr s| < 1, that is if lr < 2/s. The most curved direction sets the
-limit, 2/s_max; near that lr, the flattest needs about s_max / (2 s_min) steps to come 2.7 times
-closer. Scaled to mean 0 and standard deviation 1, x makes the bowl round, [[2, 0], [0, 2]]: the
-limit is 1, and lr = 0.1 leaves 1 - 2 lr = 0.8 of every distance at every step.
+At any point, the gradient is this matrix times the way there from the bottom. An eigenvector is a
+direction that the matrix only stretches, by its eigenvalue s, the curvature. Along it the gradient
+is s times the distance to the bottom, so a step multiplies this distance by 1 - lr s. It shrinks if
+|1 - lr s| < 1, that is if lr < 2/s. The most curved direction sets the limit, 2/s_max. Near it, a
+step leaves 1 - 2 s_min/s_max of the distance in the flattest direction: s_max / (2 s_min) steps
+leave about 1/2.7, as (1 - q)^(1/q) is near 1/e = 1/2.718 for small q. Scaled to mean 0 and standard
+deviation 1, x makes the bowl round, [[2, 0], [0, 2]]: the limit is 1, and lr = 0.1 leaves
+1 - 2 lr = 0.8 of every distance at every step.
 
 Run       python 01_neuron.py               (--noise=1 for thermometers that err)
 Expect    0.2 s. F = 1.8000 C + 32.0000 from scaled input; on raw degrees, after 100 steps, a loss
           of 501 just below the limit (2e-12 after 5000) and of 6 million just above it
-Left out  many inputs and many neurons (03); functions that are not straight lines (02)
+Left out  many inputs, many neurons, and functions that are not straight lines (02)
 """
 import argparse, inspect, os, re, sys
 
@@ -35,8 +37,11 @@ def loss_and_gradient(x, y, w, b):
     return np.mean(e ** 2), np.mean(2 * e * x), np.mean(2 * e)
 
 
+# The gradient check: a derivative is a limit of differences, so differences can test it. Taken on
+# both sides, central, their error is of order eps^2, on one side of order eps.
+
 def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
+    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -134,15 +139,15 @@ def main(steps=100, lr=0.1, noise=0.0, seed=0):
     error = relative_error(np.array(loss_and_gradient(x, y, *some)[1:]),
                            numeric_gradient(lambda: loss_and_gradient(x, y, *some)[0], some))
     assert error < 1e-6
-    print(f"gradient against central differences: relative error {error:.0e}")
+    print(f"Gradient against central differences, relative error: {error:.0e}")
 
     hessian = 2 * np.array([[np.mean(x * x), np.mean(x)], [np.mean(x), 1]])
     s_min, s_max = np.linalg.eigvalsh(hessian)
     limit, scaled, losses = 2 / s_max, (x - x.mean()) / x.std(), {}
-    print(f"curvature from {s_min:.2f} to {s_max:.1f}: lr must stay below {limit:.6f}, and the "
+    print(f"Curvature from {s_min:.2f} to {s_max:.1f}: lr must stay below {limit:.6f}, and the "
           f"flattest direction\nthen needs about {s_max / s_min / 2:.0f} steps to come 2.7 times "
-          "closer to the bottom\n")
-    print(f"log10 of the loss over {steps} steps (cut off at -12)")
+          "closer to the bottom.\n")
+    print(f"log10 of the loss over {steps} steps, cut off at -12")
     for mark, inputs, rate, what in (("x", x, 1.02 * limit, "2 % above the limit"),
                                      (".", x, 0.98 * limit, "2 % below the limit"),
                                      ("o", scaled, lr, "input scaled to mean 0, std 1")):
@@ -156,7 +161,7 @@ def main(steps=100, lr=0.1, noise=0.0, seed=0):
     w, b = w / x.std(), b - w * x.mean() / x.std()      # w (x - mean) / std + b, as a line in x
     best_w = np.mean(scaled * y) / x.std()              # where the scaled run's gradient is 0
     best_b = y.mean() - best_w * x.mean()
-    print(f"\nlearned (o) F = {w:.4f} C + {b:.4f}\nbest line   F = {best_w:.4f} C + {best_b:.4f}")
+    print(f"\nLearned (o) F = {w:.4f} C + {b:.4f}\nBest line   F = {best_w:.4f} C + {best_b:.4f}")
     if noise:
         spread = noise / np.sqrt(len(x))
         print(f"The truth is 1.8 and 32: off by {w - 1.8:.4f} and {b - 32:.4f}. For errors of std "

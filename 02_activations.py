@@ -1,17 +1,19 @@
 """02  Activations: why layers need a bend between them.
 
-Carried from 01: numeric_gradient, relative_error, plot, refuse, command_line.
+Carried from 01: numeric_gradient, relative_error, refuse, plot, command_line.
 New here: a hidden layer, activation functions and their derivatives, gradients by hand.
 
 XOR is 1 if just one of two inputs is 1. One neuron, z = w1 x1 + w2 x2 + b, cannot say 1 by z > 0:
 z(0,1) + z(1,0) = z(0,0) + z(1,1), but the left side would have to be positive, the right not.
 More layers alone do not help: (X W1) W2 = X (W1 W2) is one layer again. An activation f between
 them does, if it is not a straight line. The rows of X are N examples of D inputs, the columns of
-W1 are K neurons, and a_ij = (sum over d of X_id W1_dj) + b1_j (matrix products: 03):
+W1 are K neurons, also called units: the hidden layer. a_ij = (sum over d of X_id W1_dj) + b1_j:
     a = X W1 + b1    (N, K)        h = f(a)    (N, K)        z = h W2 + b2    (N, 1)
-sigmoid(z) = 1 / (1 + e^-z) is the probability that the net gives to y = 1. The loss is minus the
-logarithm of the probability given to the right answer: for y = 1, -ln sigmoid(z) = ln(1 + e^-z)
-= ln(1 + e^z) - z, and for y = 0, -ln(1 - sigmoid(z)) = ln(1 + e^z). In one formula,
+z is called the logit, and sigmoid(z) = 1 / (1 + e^-z), now with e = 2.718, the probability that the
+net gives to y = 1. The loss is minus the logarithm of the probability given to the right answer:
+for y = 1, -ln sigmoid(z) = ln(1 + e^-z) = ln(1 + e^z) - z, and for y = 0, -ln(1 - sigmoid(z)) =
+ln(1 + e^z). (With the mean square error of sigmoid(z), a net that is sure and wrong would get
+hardly any gradient, as sigmoid' is near 0 there.) In one formula,
     L = mean(ln(1 + e^z) - y z)
 Backwards through the same lines, by the chain rule (dz stands for dL/dz, and so on; * multiplies
 entry by entry, ^T swaps rows and columns; proof in 04):
@@ -20,9 +22,9 @@ entry by entry, ^T swaps rows and columns; proof in 04):
     da = dh * f'(a)   dW1 = X^T da    db1 = sum of da over the examples
 The bend has its price: on its way back, the gradient is multiplied by f'(a) and by a matrix in each
 layer. If together they shorten it, it vanishes with depth: sigmoid' is at most 1/4, and relu' is 0
-for about half of the units.
+for about half of the units, for which weights sqrt(2) times as large make up (06).
 
-Run       python 02_activations.py --activation=tanh
+Run       python 02_activations.py          (--activation=relu to see the plane through ReLUs)
 Expect    3 s. Without a bend at most 75 % on XOR, with one 100 %; after 20 layers of sigmoids
           about 1e-13 of the gradient is left
 Left out  more than one hidden layer, and why dW = X^T da (04); better optimizers (06)
@@ -37,7 +39,7 @@ import numpy as np
 # ---- carried from 01, unchanged -----------------------------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
+    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -110,20 +112,25 @@ ROOT = math.sqrt(8 / math.pi)
 
 
 def gelu(x):
-    """GELU in its tanh form (Hendrycks 2016): x (1 + tanh u) / 2, which is x sigmoid(2 u),
-    with u = sqrt(2 / pi) (x + 0.044715 x^3)."""
-    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))
+    """x times the share of a normal distribution below x (Hendrycks 2016), nearly.
+
+    That share is (1 + tanh u) / 2 = sigmoid(2 u) within 0.0002, u = sqrt(2/pi) (x + 0.044715 x^3).
+    """
+    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))           # 2 sqrt(2/pi) = sqrt(8/pi)
 
 
 def gelu_slope(x):
+    """The derivative of gelu, by the product rule and sigmoid' = s (1 - s)."""
     s = sigmoid(ROOT * (x + 0.044715 * x * x * x))
     return s + x * s * (1 - s) * ROOT * (1 + 3 * 0.044715 * x * x)
 
 
 # The derivatives, with s = sigmoid(x) = 1 / (1 + e^-x):
-#   s' = e^-x s^2 = s (1 - s), since e^-x s = 1 - s.      tanh(x) = 2 sigmoid(2x) - 1, so its
-#   derivative is 4 s (1 - s) at 2x, which is 1 - tanh^2.      softplus, ln(1 + e^x): s.
-#   SiLU, x s: s + x s (1 - s), and 1 - s = sigmoid(-x).      ReLU has none at 0; we take 0.
+#   sigmoid     s' = e^-x s^2 = s (1 - s), since e^-x s = 1 - s
+#   tanh        2 sigmoid(2x) - 1, so 4 s (1 - s) at 2x, which is 1 - tanh^2
+#   softplus    ln(1 + e^x), so s
+#   SiLU        x s, so s + x s (1 - s), and 1 - s = sigmoid(-x)
+#   ReLU        has none at 0; we take 0
 
 
 # name:       (f,                                 f')
@@ -158,7 +165,7 @@ def new_weights(rng, D, K):
             "W2": rng.standard_normal((K, 1)) / math.sqrt(K), "b2": np.zeros(1)}
 
 
-def score(weights, X, name):
+def logits(weights, X, name):
     """z (N, 1) of the net. Above 0 it says 1, as then sigmoid(z) > 1/2."""
     return ACTIVATIONS[name][0](X @ weights["W1"] + weights["b1"]) @ weights["W2"] + weights["b2"]
 
@@ -171,7 +178,7 @@ def learn(weights, X, y, name, steps, lr):
             refuse(not math.isfinite(loss), f"{name} diverges at step {step}: lower --lr")
             for key in weights:
                 weights[key] -= lr * gradients[key]
-    return np.mean((score(weights, X, name) > 0) == y)
+    return np.mean((logits(weights, X, name) > 0) == y)
 
 
 def circles(rng, n):
@@ -183,9 +190,9 @@ def circles(rng, n):
 
 
 def draw_plane(weights, name, X, y):
-    """What the net says of the plane, '#' for 1 and '.' for 0, with the points, 'x' and 'o'."""
+    """What the net says of the plane, # for 1 and . for 0, with some of the points, x and o."""
     u, v = np.meshgrid(np.linspace(-2.4, 2.4, 61), np.linspace(2.4, -2.4, 25))
-    says = score(weights, np.stack([u.ravel(), v.ravel()], 1), name).reshape(u.shape) > 0
+    says = logits(weights, np.stack([u.ravel(), v.ravel()], 1), name).reshape(u.shape) > 0
     canvas = np.where(says, "#", ".")
     for (a, b), right in zip(X[::4], y[::4, 0]):
         canvas[round((2.4 - b) / 0.2), round((a + 2.4) / 0.08)] = "ox"[int(right)]
@@ -235,8 +242,9 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
         w, b = w - xor.T @ dz, b - dz.sum(0)
     z = xor @ w + b
     print(f"One neuron on XOR: loss {np.mean(np.logaddexp(0, z) - xor_y * z):.4f}, which is ln 2 = "
-          f"{math.log(2):.4f}: it says {sigmoid(z).mean():.2f} to everything.\nNo line has "
-          "a lower loss: the gradient is 0 here, and this loss is convex.")
+          f"{math.log(2):.4f}: it says "
+          f"{' '.join(f'{p:.2f}' for p in sigmoid(z)[:, 0])} to the four.\nNo neuron has a lower "
+          "loss: the gradient is 0 here, and L is convex, a bowl as in 01.")
 
     X, W1, W2 = (rng.standard_normal(shape) for shape in ((5, 2), (2, 8), (8, 3)))
     collapse = relative_error(X @ W1 @ W2, X @ (W1 @ W2))
@@ -245,7 +253,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
 
     points, right = circles(rng, 100)
     accuracy, errors, trained = {}, {}, {}
-    print("Relative errors against central differences, and accuracy after training")
+    print("Gradients against central differences, relative errors; accuracy after training")
     print("activation   f' error   gradient error   XOR   circles")
     for name, (f, slope) in ACTIVATIONS.items():
         u = np.linspace(-3, 3, 40)                                  # without 0, where ReLU bends
@@ -271,7 +279,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
     u = np.linspace(-3, 3, 61)
     for group in list(ACTIVATIONS)[:4], list(ACTIVATIONS)[4:]:
         print("".join(f"{'':10}{name:14}" for name in group))
-        pictures = [plot({"*": (u, f(u)), "o": (u, slope(u))}, width=12, height=7).split("\n")
+        pictures = [plot({"o": (u, slope(u)), "*": (u, f(u))}, width=12, height=7).split("\n")
                     for f, slope in map(ACTIVATIONS.get, group)]
         for row in zip(*pictures):
             print("".join(line[3:].ljust(24) for line in row))
@@ -286,7 +294,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
             for name in ("sigmoid", "tanh", "relu")}
     left["relu, weights * sqrt(2)"] = [gradient_left(rng, "relu", depth, math.sqrt(2))
                                        for depth in depths]
-    print("\nshare of the gradient that is left after so many random layers")
+    print("\nShare of the gradient that is left after so many random layers")
     print(f"{'layers':24}" + "".join(f"{depth:10}" for depth in depths))
     for name, shares in left.items():
         print(f"{name:24}" + "".join(f"{share:10.1e}" for share in shares))

@@ -1,4 +1,4 @@
-"""03  The forward pass is a matrix product, and why that makes it fast.
+"""03  A layer is a matrix product, and why that makes it fast.
 
 Carried from 01: refuse, command_line.
 New here: a layer four ways, each with less Python; batches; broadcasting; operations per byte.
@@ -7,8 +7,8 @@ A layer of K neurons, each with D weights and a bias, answers a batch of N examp
     Y = X W + b      (N, K) = (N, D) (D, K) + (K,)      Y_ij = (sum over d of X_id W_dj) + b_j
 Each Y_ij is one dot product. There are N K of them, of D multiplications and D additions: 2 N D K
 operations (1 GFLOP/s is 10^9 of them a second). Adding b (K,) to (N, K) broadcasts: b is used for
-every row as if it were copied N times. Its mirror image comes in 04: the gradient of b sums over
-the N rows that b was copied to.
+every row as if it were copied N times. In 02 we met the mirror image, and 04 will derive it: the
+gradient of b is a sum over the N rows that b was copied to.
 
 How fast can it be? Memory or a cache delivers bytes, the processor multiplies, and the slower of
 the two decides. In float32 the arrays hold 4 (N D + D K + N K) bytes. For one example nearly all
@@ -16,7 +16,7 @@ of them are W, and each weight serves one multiplication and one addition: half 
 byte. In a batch each weight, once it has been fetched, serves all N examples. float32 has half the
 bytes of float64, and one instruction multiplies twice as many of its numbers.
 
-Run       python 03_matmul.py --size=2048
+Run       python 03_matmul.py               (--size=2048 for a larger layer)
 Expect    4 s. One product is ten thousand times as fast as three loops, and a batch of 128 runs
           several times as many operations a second as a batch of 1
 Left out  how BLAS, the library behind NumPy's @, cuts matrices into tiles that fit its caches
@@ -165,7 +165,7 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
         print(f"{N:5} {per_byte:8.1f} {rate:8.1f} {rate / per_byte:8.1f} "
               f"|{'#' * round(60 * rate / widest)}")
     print(f"{'best':>5} {'':8} {widest:8.1f} {'':8} |{'#' * 60}")
-    print("For a batch of 1 BLAS has a routine of its own, matrix times vector.")
+    print("For a batch of 1 BLAS has a routine of its own, matrix times vector; 2 may be slower.")
     print("\nWith CuPy arrays on an NVIDIA GPU the line X @ W + b runs unchanged (to time it, wait "
           "for the GPU).")
     return {"seconds": times, "gflops": rates, "best_gflops": best}

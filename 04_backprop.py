@@ -3,26 +3,28 @@
 Carried from 01: numeric_gradient, relative_error, refuse, command_line.  03: seconds.
 New here: the multi-layer perceptron, softmax and cross-entropy, the four rules of backpropagation.
 
-Forward, for layers l = 1 .. n and h_0 = X, the N examples as rows:
+A multi-layer perceptron has layers l = 1 .. n. Forward, with h_0 = X, the N examples as rows:
     a_l = h_(l-1) W_l + b_l        (N, D_l)        h_l = max(a_l, 0), except after the last layer
-    p = softmax(a_n), p_k = e^(a_k) / sum_j e^(a_j)           L = mean over examples of -ln p_y
-Here a_k is entry k of an example's row of a_n, the logits, and y is the example's right class.
-Backward, delta_l stands for dL/da_l:
- 1 The output. For one example, -ln p_y = ln(sum_j e^(a_j)) - a_y. By a_k, its first term has the
-   derivative e^(a_k) / sum_j e^(a_j) = p_k, its second -1 for k = y, else 0. With the 1/N of the
-   mean, delta_n = (p - onehot(y)) / N, where onehot(y) is 1 in column y and 0 elsewhere.
- 2 The weights. Let h be h_(l-1), a and delta those of layer l. Nudge W_jk by a small eps: in every
-   example i, a_ik moves by eps h_ij, and L by the sum of eps h_ij delta_ik over i. So gradients
-   add up over all paths to L: dW_jk = sum_i h_ij delta_ik, that is dW_l = h_(l-1)^T delta_l.
- 3 The biases. b_k was copied to all N rows (broadcast): db_l = sum of delta_l over the rows.
- 4 The layer below. h_ij feeds every unit k of its row, by W_jk: dh_ij = sum_k delta_ik W_jk, that
-   is dh_(l-1) = delta_l W_l^T. The max passes it on where a_(l-1) > 0:
-   delta_(l-1) = dh_(l-1) * (a_(l-1) > 0).
+    z = a_n, the logits (N, K)     p = softmax(z), that is p_k = e^(z_k) / sum_j e^(z_j)
+    L = mean over examples of -ln p_y, the cross-entropy; y is the example's right class
+Backward, da_l stands for dL/da_l, and so on; z_k is entry k of an example's row of z:
+ 1 The output. For one example, -ln p_y = ln(sum_j e^(z_j)) - z_y. By z_k, its first term has the
+   derivative e^(z_k) / sum_j e^(z_j) = p_k, its second -1 for k = y, else 0. With the 1/N of the
+   mean, dz = (p - onehot(y)) / N, where onehot(y) is 1 in column y and 0 elsewhere.
+ 2 The weights. Let h be h_(l-1), and a that of layer l. Nudge W_jk by a small eps: in every example
+   i, a_ik moves by eps h_ij, and L by the sum of eps h_ij da_ik over i. So gradients add up over
+   all paths to L: dW_jk = sum_i h_ij da_ik, that is dW_l = h_(l-1)^T da_l.
+ 3 The biases. b_k was copied to all N rows (broadcast): db_l = sum of da_l over the rows.
+ 4 The layer below. h_ij feeds every unit k of its row, by W_jk: dh_ij = sum_k da_ik W_jk, that is
+   dh_(l-1) = da_l W_l^T. The max passes it on where a_(l-1) > 0:
+   da_(l-1) = dh_(l-1) * (a_(l-1) > 0).
+Rules 2 and 4 are one product each, of as many operations as the forward one: with that, all
+gradients cost three forward passes at most, however many weights there are.
 
-Run       python 04_backprop.py --layers=3 --hidden=32
+Run       python 04_backprop.py             (--layers=2 --hidden=8 for a net that is too small)
 Expect    1 s. Gradients agree with differences to 1e-8; 99 % after 100 steps; all gradients
-          for about 2 forward passes
-Left out  an engine that derives for us (05); better steps than plain descent (06)
+          for 2 to 3 forward passes
+Left out  an engine that differentiates for us (05); better steps than plain descent (06)
 """
 import argparse, inspect, math, os, re, sys, time
 
@@ -34,7 +36,7 @@ import numpy as np
 # ---- carried from 01 and 03, unchanged ----------------------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
+    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -94,13 +96,13 @@ def seconds(work, budget=0.2):
 # ---- new here -----------------------------------------------------------------------------------
 
 def random_net(rng, sizes):
-    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; see 02)."""
+    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; why: 06)."""
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
 
 
 def forward(net, X):
-    """h_0 .. h_(n-1), which backward will need, and the logits a_n (N, K)."""
+    """h_0 .. h_(n-1), which backward will need, and the logits z (N, K)."""
     h = [X]
     for W, b in net[:-1]:
         h.append(np.maximum(h[-1] @ W + b, 0))          # (N, D_l)
@@ -108,28 +110,28 @@ def forward(net, X):
     return h, h[-1] @ W + b                             # (N, K)
 
 
-def softmax(a):
-    """Probabilities (N, K) from logits a (N, K)."""
-    e = np.exp(a - a.max(1, keepdims=True))             # the shift cancels; exp cannot overflow
+def softmax(z):
+    """Probabilities (N, K) from logits z (N, K)."""
+    e = np.exp(z - z.max(1, keepdims=True))             # the shift cancels; exp cannot overflow
     return e / e.sum(1, keepdims=True)
 
 
-def mean_loss(a, y):
-    """Mean of -ln p_y, as ln(sum_j e^(a_j)) - a_y: p, which may round to 0, is never formed."""
-    a = a - a.max(1, keepdims=True)
-    return np.mean(np.log(np.exp(a).sum(1)) - a[np.arange(len(y)), y])
+def mean_loss(z, y):
+    """Mean of -ln p_y, as ln(sum_j e^(z_j)) - z_y: p, which may round to 0, is never formed."""
+    z = z - z.max(1, keepdims=True)
+    return np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(len(y)), y])
 
 
-def backward(net, h, a, y):
+def backward(net, h, z, y):
     """[(dW, db), ...]: the lines of forward in reverse order, by the four rules."""
-    delta = softmax(a)
-    delta[np.arange(len(y)), y] -= 1
-    delta /= len(y)                                     # rule 1: (N, K)
+    da = softmax(z)
+    da[np.arange(len(y)), y] -= 1
+    da /= len(y)                                        # rule 1: (N, K)
     gradients = []                                      # net[l] is layer l + 1, h[l] its input
     for l in reversed(range(len(net))):
-        gradients.append((h[l].T @ delta, delta.sum(0)))                # rules 2 and 3
+        gradients.append((h[l].T @ da, da.sum(0)))                      # rules 2 and 3
         if l:
-            delta = (delta @ net[l][0].T) * (h[l] > 0)                  # rule 4; h > 0 where a > 0
+            da = (da @ net[l][0].T) * (h[l] > 0)                        # rule 4; h > 0 where a > 0
     return gradients[::-1]
 
 
@@ -176,7 +178,7 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
            for W, b in random_net(rng, [2] + [8] * (min(layers, 4) - 1) + [3])]
     few = rng.choice(len(y), 8)
     gradients, worst = backward(net, *forward(net, X[few]), y[few]), 0.0
-    print("gradients against central differences, relative errors")
+    print("Gradients against central differences, relative errors")
     for l, (arrays, found) in enumerate(zip(net, gradients), 1):
         for name, array, gradient in zip(("W", "b"), arrays, found):
             numeric = numeric_gradient(lambda: mean_loss(forward(net, X[few])[1], y[few]), array)
@@ -186,16 +188,16 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
     assert worst < 1e-7
 
     net = random_net(rng, [2] + [hidden] * (layers - 1) + [3])
-    print(f"\n  step     loss  accuracy   (guessing: {math.log(3):.4f}, 33 %)")
+    print(f"\n  step     loss  accuracy   (a guess: {math.log(3):.4f}, 33.3%)")
     for step in range(steps + 1):
         with np.errstate(all="ignore"):
-            h, a = forward(net, X)
-            loss, accuracy = mean_loss(a, y), np.mean(a.argmax(1) == y)
+            h, z = forward(net, X)
+            loss, accuracy = mean_loss(z, y), np.mean(z.argmax(1) == y)
         refuse(not loss < 1e3, f"training diverges at step {step}: lower --lr")
         if step % max(1, steps // 10) == 0 or step == steps:
             print(f"{step:6} {loss:8.4f} {accuracy:9.1%}", flush=True)
         if step < steps:
-            for (W, b), (dW, db) in zip(net, backward(net, h, a, y)):
+            for (W, b), (dW, db) in zip(net, backward(net, h, z, y)):
                 W -= lr * dW
                 b -= lr * db
     print("\nThe plane as the net sees it, in three classes . : and #. The points a belong on ., "

@@ -1,4 +1,4 @@
-"""05  Autograd: an engine that derives for us.
+"""05  Autograd: an engine that differentiates for us.
 
 Carried from 01: numeric_gradient, relative_error, refuse, command_line.  03: seconds.  04, for
 the data and to compare with: random_net, forward, softmax, backward, spiral.
@@ -10,7 +10,7 @@ the chain rule, summed over all paths, with i and j running over all entries,
     dL/dx_j = sum over i of g_i J_ij        with the Jacobian J_ij = dy_i/dx_j
 This is the vector-Jacobian product, vjp(g). J itself is never formed: for y = exp(x) it is
 diagonal and vjp(g) = g * y; for Y = A B, rules 4 and 2 of 04 say vjp(G) = (G B^T, A^T G).
-So an engine needs two things (this is reverse mode; Linnainmaa 1970):
+So an engine needs two things (reverse-mode differentiation; Linnainmaa 1970):
  1 The result of each operation keeps the operation's inputs, called its parents, and the vjp.
    These results are the nodes of a graph. Leaves, such as weights and data, have no parents.
  2 From L, with dL/dL = 1, walk back through the graph. Each node gives vjp(g) to its parents, and
@@ -19,7 +19,7 @@ So an engine needs two things (this is reverse mode; Linnainmaa 1970):
    List the nodes so that each stands after its parents, and walk the list backwards. Such a list
    is in topological order.
 
-Run       python 05_autograd.py
+Run       python 05_autograd.py             (--steps=1000 to learn the spiral for longer)
 Expect    1 s. Every operation agrees with differences to 1e-8, the net with 04 to 1e-14
 Left out  gradients of gradients; whole layers as one operation (06 to 11), which is faster
 """
@@ -34,7 +34,7 @@ import numpy as np
 # ---- carried from 01, 03 and 04, unchanged ------------------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
+    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -92,13 +92,13 @@ def seconds(work, budget=0.2):
 
 
 def random_net(rng, sizes):
-    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; see 02)."""
+    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; why: 06)."""
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
 
 
 def forward(net, X):
-    """h_0 .. h_(n-1), which backward will need, and the logits a_n (N, K)."""
+    """h_0 .. h_(n-1), which backward will need, and the logits z (N, K)."""
     h = [X]
     for W, b in net[:-1]:
         h.append(np.maximum(h[-1] @ W + b, 0))
@@ -106,22 +106,22 @@ def forward(net, X):
     return h, h[-1] @ W + b
 
 
-def softmax(a):
-    """Probabilities (N, K) from logits a (N, K)."""
-    e = np.exp(a - a.max(1, keepdims=True))
+def softmax(z):
+    """Probabilities (N, K) from logits z (N, K)."""
+    e = np.exp(z - z.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
 
 
-def backward(net, h, a, y):
+def backward(net, h, z, y):
     """[(dW, db), ...]: the lines of forward in reverse order, by the four rules."""
-    delta = softmax(a)
-    delta[np.arange(len(y)), y] -= 1
-    delta /= len(y)
+    da = softmax(z)
+    da[np.arange(len(y)), y] -= 1
+    da /= len(y)
     gradients = []
     for l in reversed(range(len(net))):
-        gradients.append((h[l].T @ delta, delta.sum(0)))
+        gradients.append((h[l].T @ da, da.sum(0)))
         if l:
-            delta = (delta @ net[l][0].T) * (h[l] > 0)
+            da = (da @ net[l][0].T) * (h[l] > 0)
     return gradients[::-1]
 
 
@@ -158,10 +158,11 @@ class Tensor:
     def backward(self):
         """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
 
-        Leaves may share a .grad: never change it in place. RuntimeError if it was released before.
+        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
+        was released before.
         """
-        # Each node is stacked twice: to stack its parents above itself, and, once they are all in
-        # order, to follow them. It is our own stack because Python's recursion has a limit.
+        # A node is met twice: at first, it is put back with its parents on top; when it is on top
+        # again, they are all in order, and it follows. Recursion would do, but has a limit.
         order, seen, stack = [], set(), [(self, False)]
         while stack:
             node, parents_done = stack.pop()
@@ -334,11 +335,10 @@ OPERATIONS = {
 }
 
 
-def example(a, b, see=lambda node: node):
-    """c, d, s, p and y = s + p of a small graph; each passes through see, which may wrap it."""
-    c, d = see(a + b), see(a * b)
-    s, p = see(c + d), see(c * d)
-    return c, d, s, p, see(s + p)
+def example(a, b):
+    """c, d and y of a small graph in which a, b, c and d are each used twice."""
+    c, d = a + b, a * b
+    return c, d, (c + d) + c * d
 
 
 def naive(node):
@@ -354,9 +354,9 @@ def spiral_loss(net, X, y):
     for W, b in net[:-1]:
         h = (h @ W + b).relu()
     W, b = net[-1]
-    a = h @ W + b
-    a = a - a.max(1, keepdims=True)                     # it cancels, in the gradient too
-    return (a.exp().sum(1).log() - a[np.arange(len(y)), y]).mean()
+    z = h @ W + b
+    z = z - z.max(1, keepdims=True)                     # it cancels, in the gradient too
+    return (z.exp().sum(1).log() - z[np.arange(len(y)), y]).mean()
 
 
 def tensors(net):
@@ -387,18 +387,20 @@ def learn_spiral(net, X, y, lr, steps):
 
 def walk_through():
     """Draw the graph of example with its gradients, and show what goes wrong in naive."""
-    a, b, probes = Tensor(2.0), Tensor(3.0), [Tensor(0.0) for _ in range(5)]
-    unused = iter(probes)       # backward() clears inner gradients. A leaf of value 0, added to a
-    nodes = example(a, b, see=lambda node: node + next(unused))     # node, gets the same one
-    nodes[-1].backward()
-    c, d, s, p, y = (f"{node.data:g} [{probe.grad:g}]" for node, probe in zip(nodes, probes))
+    a, b = Tensor(2.0), Tensor(3.0)
+    c, d, y = example(a, b)
+    c, d, value = Tensor(c.data), Tensor(d.data), y.data
+    y.backward()                                        # it keeps the gradients of leaves only:
+    s, p = c + d, c * d                                 # so once more, with c and d as leaves
+    (s + p).backward()
+    dc, dd = c.grad, d.grad
     print(f"""
 A small graph: each value, and in brackets how fast y changes with it
-  a = 2 [{a.grad:g}] --+-- c = a + b = {c} --+-- s = c + d = {s} --+
+  a = 2 [{a.grad:g}] --+-- c = a + b = {c.data:g} [{dc:g}] --+-- s = c + d = {s.data:g} [1] --+
              \\ /                     \\ /                        |
-              X                       X                         +-- y = s + p = {y}
+              X                       X                         +-- y = s + p = {value:g} [1]
              / \\                     / \\                        |
-  b = 3 [{b.grad:g}] --+-- d = a * b = {d} --+-- p = c * d = {p} --+""")
+  b = 3 [{b.grad:g}] --+-- d = a * b = {d.data:g} [{dd:g}] --+-- p = c * d = {p.data:g} [1] --+""")
 
     a2, b2 = Tensor(2.0), Tensor(3.0)
     y = example(a2, b2)[-1]
@@ -446,7 +448,7 @@ def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
 
     errors = {name: gradient_error(rng, f, *(rng.standard_normal(shape) for shape in shapes))
               for name, (f, *shapes) in OPERATIONS.items()}
-    print("gradients against central differences, relative errors")
+    print("Gradients against central differences, relative errors")
     table = [f"  {name:13} {error:.0e}" for name, error in errors.items()]
     for i in range(0, len(table), 3):
         print("   ".join(table[i:i + 3]))
@@ -455,7 +457,7 @@ def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
     walk_through()
 
     X, y = spiral(rng, points)
-    net = [(W, rng.standard_normal(b.shape))            # in 04 the biases start at 0
+    net = [(W, rng.standard_normal(b.shape))            # not 0 as in 04: then db is tested, too
            for W, b in random_net(rng, [2] + [hidden] * (layers - 1) + [3])]
     leaves, by_hand = tensors(net), backward(net, *forward(net, X), y)
     spiral_loss(leaves, X, y).backward()
@@ -464,8 +466,8 @@ def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
     assert difference < 1e-12
     hand = seconds(lambda: backward(net, *forward(net, X), y))
     engine = seconds(lambda: spiral_loss(tensors(net), X, y).backward())
-    print("The spiral net of 04: gradients by hand and by the engine have a relative difference of "
-          f"\n{difference:.0e}. By hand they take {hand * 1e6:.0f} us, by the engine "
+    print("The spiral net of 04: gradients by hand and by the engine differ by a relative "
+          f"{difference:.0e}.\nBy hand they take {hand * 1e6:.0f} us, by the engine "
           f"{engine * 1e6:.0f} us.")
     loss, accuracy = learn_spiral(net, X, y, lr, steps)
 

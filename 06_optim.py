@@ -1,30 +1,32 @@
 """06  Optimizers: the same gradient, better used.
 
-Carried from 01: refuse, command_line, plot, relative_error.  04: random_net, spiral.
-05: unbroadcast, Tensor, tensors.
+Carried from 01: numeric_gradient, relative_error, refuse, plot, command_line.
+04: random_net, spiral.  05: unbroadcast, Tensor, tensors.
 New here: seven optimizers, schedules, first weights, batches, clipping, cross_entropy.
 
-Gradient descent, w = w - lr g, has two troubles. A rate at which steep directions already diverge
-may still be too small for flat ones (01). And g, the mean over a few examples, is noisy. The cures,
-with weights w, gradient g, step t, m and v 0 at first, beta a little below 1, all but Muon entry by
-entry:
-    momentum    m = beta m + g                          w = w - lr m
-    Nesterov    m = beta m + g                          w = w - lr (beta m + g)
-    RMSProp     v = beta v + (1 - beta) g^2             w = w - lr g / sqrt(v)
-    Adam        m = beta1 m + (1 - beta1) g             v = beta2 v + (1 - beta2) g^2
-                w = w - lr m' / sqrt(v')                m' = m / (1 - beta1^t), v' likewise
+Gradient descent, w = w - lr dw, has two troubles. A rate at which steep directions already diverge
+may still be too small for flat ones (01). And dw is noisy, as it is the mean over few examples, a
+random batch: all of them would take too long. The cures, with weights w, gradient dw, step number
+t, m and v 0 at first, beta a little below 1, all but Muon entry by entry:
+    momentum    m = beta m + dw                         w = w - lr m
+    Nesterov    m = beta m + dw                         w = w - lr (beta m + dw)
+    RMSProp     v = beta v + (1 - beta) dw^2            w = w - lr dw / sqrt(v)
+    Adam        m = beta1 m + (1 - beta1) dw            m' = m / (1 - beta1^t)
+                v = beta2 v + (1 - beta2) dw^2          v' = v / (1 - beta2^t)
+                                                        w = w - lr m' / sqrt(v')
     AdamW       w = (1 - lr decay) w, then Adam
-    Muon        m = beta m + (1 - beta) g               G = beta m + (1 - beta) g, a matrix
-                w = w - lr U V^T                        where G = U S V^T
+    Muon        m = beta m + (1 - beta) dw              G = beta m + (1 - beta) dw, a matrix
+                                                        w = w - lr U V^T, where G = U S V^T
 Momentum adds up what persists and cancels what flips. RMSProp and Adam divide by a recent size of
-g, and so give each weight a rate of its own. As m and v start at 0, their first values are too
-small, by the factor 1 - beta^t after t steps; Adam divides by it. AdamW also pulls weights towards
-0, so that a net uses no larger ones than it needs. Muon looks at a matrix as a whole. Every matrix
-is U S V^T: U and V have perpendicular columns of length 1, the directions, and S is diagonal, with
-the singular values, how strongly G acts along each. Setting them to 1 moves w equally far in all.
+dw, and so give each weight a rate of its own. (The code adds a tiny eps, against division by 0.)
+After t steps, the t shares (1 - beta) beta^i that a mean is made of add up to 1 - beta^t, not to 1,
+and Adam divides by that. AdamW also pulls weights towards 0, so that a net uses no larger ones than
+it needs. Muon looks at a matrix as a whole. Every matrix is U S V^T: U and V have perpendicular
+columns of length 1, the directions, and S is diagonal, with the singular values, how strongly G
+acts along each. Setting them to 1 moves w equally far in all.
 
-Run       python 06_optim.py --steps=200 --seeds=3
-Expect    11 s. The race ends near 0.002 for Adam and Muon, 0.01 for momentum, 0.1 for SGD
+Run       python 06_optim.py                (--steps=1000 for longer trainings)
+Expect    11 s. The race ends near 0.002 for Muon, 0.003 for Adam, 0.01 for momentum, 0.1 for SGD
 Left out  second-order methods; choosing the rate without trying it
 """
 import argparse, inspect, math, os, re, sys
@@ -35,11 +37,45 @@ import numpy as np
 
 
 # ---- carried from 01, 04 and 05, unchanged ------------------------------------------------------
+# Of Tensor, only the methods that are used here; comments are where a thing was new.
+
+def numeric_gradient(f, x, eps=1e-6):
+    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
+    gradient = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        kept = x[i]
+        x[i] = kept + eps
+        above = f()
+        x[i] = kept - eps
+        gradient[i] = (above - f()) / (2 * eps)
+        x[i] = kept
+    return gradient
+
+
+def relative_error(found, expected):
+    """The largest difference, relative to the largest expected value."""
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+
 
 def refuse(wrong, sentence):
     """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
     if wrong:
         raise SystemExit(f"error: {sentence}")
+
+
+def plot(curves, width=72, height=14):
+    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
+    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    canvas = [[" "] * width for _ in range(height)]
+    for mark, (x, y) in curves.items():
+        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
+        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
+        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
+            canvas[i][j] = mark
+    lines = [f"{label:9.3f} |{''.join(line)}"
+             for label, line in zip(np.linspace(high, low, height), canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
 
 
 def command_line(main):
@@ -66,28 +102,8 @@ def command_line(main):
         refuse(not isinstance(problem, BrokenPipeError), problem)
 
 
-def plot(curves, width=72, height=14):
-    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
-    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
-    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
-    canvas = [[" "] * width for _ in range(height)]
-    for mark, (x, y) in curves.items():
-        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
-        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
-        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
-            canvas[i][j] = mark
-    lines = [f"{label:9.3f} |{''.join(line)}"
-             for label, line in zip(np.linspace(high, low, height), canvas)]
-    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
-
-
-def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
-
-
 def random_net(rng, sizes):
-    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; see 02)."""
+    """[(W, b), ...] for sizes D_0 .. D_n; std sqrt(2 / d_in) suits ReLU (He 2015; see below)."""
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
 
@@ -228,8 +244,8 @@ def adamw(w, dw, state, lr, decay=0.01):
 
 
 # U V^T without a slow decomposition: an odd polynomial of X = U S V^T acts on S alone, because
-# X X^T X = U S^3 V^T. G is scaled so that each singular value s is below 1. Then five rounds of the
-# polynomial below bring any s from 0.01 to 1 between 0.68 and 1.21. It is made for speed and never
+# X X^T X = U S^3 V^T. G is scaled so that no singular value s is above 1. Then five rounds of the
+# polynomial below bring every s in 0.01 .. 1 into 0.68 .. 1.14. It is made for speed and never
 # settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, in many more rounds.
 
 def newton_schulz(G, steps=5):
@@ -243,8 +259,8 @@ def newton_schulz(G, steps=5):
     return X
 
 
-# With more outputs than inputs, U V^T spreads the length of x over more entries. The square root
-# in the last line gives each of them its size back.
+# A matrix w is (inputs, outputs). With more outputs than inputs, U V^T spreads the length of an
+# input over more entries. The square root in the last line gives each of them its size back.
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
     """Muon (Jordan 2024), in place: momentum, made equally long in all directions."""
@@ -257,7 +273,7 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.95):
 
 
 def muon_and_adam(w, dw, state, lr):
-    """Muon for matrices; Adam for biases, at a sixth of the rate, the ratio that 11 uses."""
+    """Muon for matrices; Adam for biases, at a sixth of the rate, as in 11."""
     if w.ndim == 2:
         muon(w, dw, state, lr)
     else:
@@ -277,11 +293,12 @@ OPTIMIZERS = {
 
 
 # ---- new here: schedules ------------------------------------------------------------------------
-# The share of the learning rate at step 1 .. steps. All rise over a warm-up, because the loss is
-# often steepest at first, and averages are still made of few gradients. At the end a small rate
-# averages the noise of the batches away.
+# Each gives the share of the learning rate at step 1 .. steps. All rise over a warm-up, because the
+# loss is often steepest at first, and averages are still made of few gradients. At the end a small
+# rate averages the noise of the batches away.
 
 def constant(step, steps, warmup=20):
+    """The whole rate, once it is warm."""
     return min(step / warmup, 1)
 
 
@@ -291,28 +308,28 @@ def staircase(step, steps, warmup=20):
 
 
 def cosine(step, steps, warmup=20):
-    """Half a wave, from 1 down to 0 (Loshchilov 2017)."""
+    """Half a wave, from 1 down towards 0 (Loshchilov 2017)."""
     done = max(0, step - warmup) / max(1, steps + 1 - warmup)
     return min(step / warmup, (1 + math.cos(math.pi * done)) / 2)
 
 
 def linear_decay(step, steps, warmup=20):
-    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down to 0."""
+    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down."""
     return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
 
 
-SCHEDULES = {"c": constant, "s": staircase, "w": cosine, "l": linear_decay}
+SCHEDULES = {".": constant, "s": staircase, "c": cosine, "l": linear_decay}
 
 
 # ---- new here: first weights --------------------------------------------------------------------
-# An entry of h W adds d_in terms: if the entries of h are about 1 and those of W have standard
-# deviation s, the sum has standard deviation s sqrt(d_in). Layer by layer this grows or vanishes,
-# unless s is 1 / sqrt(d_in). ReLU drops half of the mean square, so He (2015) has sqrt(2 / d_in).
-# On the way back the sums have d_out terms; Glorot (2010), for tanh, takes the mean of both.
+# An entry of h W adds d_in terms: if the entries of h are about 1 and those of W have the standard
+# deviation std, the sum has std sqrt(d_in). Layer by layer this grows or vanishes, unless std is
+# 1 / sqrt(d_in). ReLU drops half of the mean square, so He (2015) has sqrt(2 / d_in). On the way
+# back the sums have d_out terms; Glorot (2010), for tanh, takes the mean of both.
 
-def gaussian(s):
-    """Independent weights with standard deviation s(d_in, d_out)."""
-    return lambda rng, d_in, d_out: rng.standard_normal((d_in, d_out)) * s(d_in, d_out)
+def gaussian(std):
+    """Independent weights with standard deviation std(d_in, d_out)."""
+    return lambda rng, d_in, d_out: rng.standard_normal((d_in, d_out)) * std(d_in, d_out)
 
 
 def orthogonal(rng, d_in, d_out):
@@ -336,7 +353,7 @@ STARTS = {
 # ---- new here: training -------------------------------------------------------------------------
 
 def cross_entropy(logits, targets):
-    """Mean of -ln softmax(logits)[target] over N rows; logits (N, V), targets (N,) integers."""
+    """Mean of -ln softmax(logits)[target] over N rows; logits (N, K), targets (N,) integers."""
     n = np.arange(len(targets))
     z = logits.data - logits.data.max(1, keepdims=True)
     p = np.exp(z)
@@ -376,7 +393,10 @@ def batches(rng, n, size):
 
 
 def clip(gradients, longest):
-    """All gradients shortened by one factor, if they are longer than this (Pascanu 2013)."""
+    """All gradients shortened by one factor, if together they are longer than this (Pascanu 2013).
+
+    So one steep place cannot throw the weights far away.
+    """
     length = math.sqrt(sum((g * g).sum() for g in gradients))
     return [g * min(1, longest / (length + 1e-12)) for g in gradients]
 
@@ -398,7 +418,7 @@ def fit(rng, net, X, y, optimizer, lr, steps, schedule=linear_decay, size=60, lo
 # ---- the experiment -----------------------------------------------------------------------------
 
 def descend_valley(optimizer, lr, hessian, bottom, steps):
-    """The path from w = 0 down away hessian away^T / 2, with away = w - bottom, and its heights."""
+    """The path from w = 0, and its heights away hessian away^T / 2, where away = w - bottom."""
     w, state, path, heights = np.zeros((1, 2)), {}, [], []
     for step in range(1, steps + 2):
         away = w - bottom
@@ -423,10 +443,10 @@ def valley(steps=50):
                 for lr in 10 ** np.arange(-3, 0.6, 0.25)]
         path, heights, lr = min(runs, key=lambda run: run[1][-1])
         canvas, ends[name] = bands.copy(), heights[-1]
-        for a, b in path:
+        for step, (a, b) in reversed(list(enumerate(path))):        # the first steps on top
             i, j = round((1 - b) * 5), round((a + 0.2) / 2.7 * 22)
             if 0 <= i < 11 and 0 <= j < 23:
-                canvas[i, j] = "o"
+                canvas[i, j] = str(step) if step < 10 else "o"
         canvas[3, 18] = "+"
         pictures.append([f"{name} {ends[name]:.0e} at {lr:.2g}", *map("".join, canvas)])
     for group in pictures[:4], pictures[4:]:
@@ -443,6 +463,16 @@ def task(seed, hidden):
     return rng, X, y, random_net(rng, [2, hidden, hidden, 5])
 
 
+def check_gradients(seed):
+    """Relative error of the gradients of a small net on a few points, at random biases."""
+    rng, X, y, net = task(seed, 4)
+    X, y, net = X[::20], y[::20], [(W, rng.standard_normal(b.shape)) for W, b in net]
+    value = lambda: net_gradients(net, X, y)[0]
+    weights = [array for pair in net for array in pair]
+    return np.max([relative_error(dw, numeric_gradient(value, w))
+                   for w, dw in zip(weights, net_gradients(net, X, y)[1])])
+
+
 def final_losses(seeds, hidden, *how, **more):
     """The loss on all points after training with each of the seeds; divergence is infinite."""
     losses = []
@@ -456,10 +486,7 @@ def final_losses(seeds, hidden, *how, **more):
 
 
 def race(steps, seeds, hidden):
-    """Each optimizer with each of its rates and each seed; the rate with the best mean counts.
-
-    Momentum's m is a sum, Adam's an average: 0.3 means more for the one than for the other.
-    """
+    """Each optimizer with each of its rates and each seed; the rate with the best mean counts."""
     print("optimizer   best rate      loss  spread   mean loss at each rate")
     results = {}
     for name, (optimizer, rates) in OPTIMIZERS.items():
@@ -492,7 +519,7 @@ def depth_of_starts(seed, steps, layers=30, width=32):
     """What each start does to values and gradients in a deep net, and whether it then learns."""
     X, y = spiral(np.random.default_rng(seed), 60)
     sizes = [2] + [width] * (layers - 1) + [3]
-    print("               spread of layer              of the gradient of W in layer      accuracy")
+    print("           std of layer              of the gradient of W in layer             accuracy")
     print("start               1       15       29        30       15        1    after training")
     accuracy = {}
     for name, (f, start) in STARTS.items():
@@ -544,25 +571,33 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     seeds: trainings for each result of race, schedules and clipping
     seed: the first of them
 
-    Returns a dict: valley and race (loss by optimizer), schedules (loss by name), starts
-    (accuracy by name), batches (steps by size), clipping (losses by length), decay (what is left of
-    two weights, apart from the gradient and within), shards (difference of gradients).
+    Returns a dict: gradient_error, valley and race (loss by optimizer), schedules (loss by name),
+    starts (accuracy by name), batches (steps by size), clipping (losses by length), decay (what is
+    left of two weights, apart from the gradient and within), shards (difference of gradients).
     """
     for name, value in dict(steps=steps, hidden=hidden, seeds=seeds).items():
         refuse(not 0 < value <= 10 ** 4, f"--{name} must be between 1 and 10000")
     refuse(seed < 0, "--seed must be 0 or more")
     runs = range(seed, seed + seeds)
 
-    print("A long valley, 30 times as steep across as along, with no noise. o: the path of each\n"
-          "optimizer to the bottom, +, at the best of 15 rates, which fall to 0; its loss after\n"
-          "50 steps. Each band is 6 times as high as the next. The valley lies askew, so that a\n"
-          "rate for each weight cannot make it round.\n")
-    result = {"valley": valley()}
+    error = check_gradients(seed)
+    assert error < 1e-6
+    print("Gradients of a net with cross_entropy against central differences, relative error: "
+          f"{error:.0e}\n")
+
+    print("A long valley, 30 times as steep across as along, with no noise. Each optimizer's way\n"
+          "to the bottom, +, in steps 0 to 9 and then o, at the best of 15 rates, which fall; its\n"
+          "loss after 50 steps. A path may leave its picture. Each band, of dots or blank, is 6\n"
+          "times as high as the next. The valley lies askew, so that a rate for each weight can\n"
+          "not make it round. Muon's matrix has one row here: it only sets the length of a step.\n")
+    result = {"gradient_error": error, "valley": valley()}
 
     print(f"300 points on a spiral with five arms; {steps} steps on batches of 60, at rates that "
-          f"fall to 0.\nLoss on all points at the end (guessing has ln 5 = {math.log(5):.4f}), "
-          f"mean and spread of {seeds} seeds.")
+          f"fall.\nLoss on all points at the end (a guess: ln 5 = {math.log(5):.4f}), mean and "
+          f"spread of {seeds} seeds.\nRates do not compare: SGD multiplies dw by its rate, while "
+          "Adam's is about what each weight moves.")
     result["race"] = race(steps, runs, hidden)
+    print("AdamW's decay costs loss on these points; what it gains shows on new ones (11).")
 
     print("\nSchedules: share of the rate by step, and the loss of momentum at three rates.")
     result["schedules"] = draw_schedules(steps, runs, hidden)
@@ -570,7 +605,8 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
 
     print("\nFirst weights of a net with 30 layers, trained by Adam at a rate of 0.001:")
     result["starts"] = depth_of_starts(seed, steps)
-    print("Adam divides by the size of a gradient; plain descent learns nothing from 'too large'.")
+    print("From zeros no W gets a gradient: all h and W are 0. Adam divides by the size of a\n"
+          "gradient, so that even 'too large' learns; plain descent would need a rate near 1e-16.")
 
     print("\nThe batch: steps to a loss below 0.1, with momentum at the best of five rates")
     result["batches"] = batch_sizes(seed, 5 * steps, hidden)
@@ -601,9 +637,8 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     print(f"""
 The mean of the gradients of four shards of 75 points is that of all 300: {off:.0e} off.
 One after the other, this is gradient accumulation: a large batch in a small memory. Side by side
-on P machines, each needs the sum of all, which is called an all-reduce. Passed around in a ring,
-it costs each machine 2 (P - 1) messages of 1/P of the array: hardly more for many machines than
-for a few. 11 does this twice: over the threads of a machine and, with MPI, over machines.""")
+on several machines, each needs the mean of all; to compute it is called an all-reduce. 11 does
+this twice: over the threads of a machine and, with MPI, over machines.""")
     return result
 
 

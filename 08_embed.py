@@ -42,7 +42,7 @@ import numpy as np
 # ---- carried from 01, 02, 05, 06 and 07, unchanged ----------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
+    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -171,7 +171,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
 
 
 def linear_decay(step, steps, warmup=20):
-    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down to 0."""
+    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down."""
     return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
 
 

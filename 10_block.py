@@ -1,6 +1,6 @@
 """10  The transformer block: two layers, and what lets us stack many.
 
-Carried, with their helpers, from 01: numeric_gradient, relative_error, refuse, command_line, plot.
+Carried, with their helpers, from 01: numeric_gradient, relative_error, refuse, plot, command_line.
 02: gelu, gelu_slope.  05: Tensor, gradient_error.  06: adam, linear_decay, cross_entropy.
 08: embedding, rotary.  09: attention, leaves.
 New here: layer_norm, rms_norm, feed_forward, token_shift, the block, a count of operations.
@@ -38,7 +38,7 @@ import numpy as np
 # ---- carried from 01, 02, 05, 06, 08 and 09, unchanged ------------------------------------------
 
 def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) for each entry of x; f() is a number and depends on x."""
+    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -59,6 +59,21 @@ def refuse(wrong, sentence):
     """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
     if wrong:
         raise SystemExit(f"error: {sentence}")
+
+
+def plot(curves, width=72, height=14):
+    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
+    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    canvas = [[" "] * width for _ in range(height)]
+    for mark, (x, y) in curves.items():
+        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
+        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
+        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
+            canvas[i][j] = mark
+    lines = [f"{label:9.3f} |{''.join(line)}"
+             for label, line in zip(np.linspace(high, low, height), canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
 
 
 def command_line(main):
@@ -83,21 +98,6 @@ def command_line(main):
     except OSError as problem:                      # a full disk; or who read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         refuse(not isinstance(problem, BrokenPipeError), problem)
-
-
-def plot(curves, width=72, height=14):
-    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
-    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
-    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
-    canvas = [[" "] * width for _ in range(height)]
-    for mark, (x, y) in curves.items():
-        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
-        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
-        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
-            canvas[i][j] = mark
-    lines = [f"{label:9.3f} |{''.join(line)}"
-             for label, line in zip(np.linspace(high, low, height), canvas)]
-    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
 
 
 def sigmoid(x):
@@ -219,7 +219,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
 
 
 def linear_decay(step, steps, warmup=20):
-    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down to 0."""
+    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down."""
     return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
 
 

@@ -1,6 +1,6 @@
 """11  A GPT learns to write like Shakespeare, one character at a time.
 
-Carried, with their helpers, from 01: refuse, command_line, plot.  05: Tensor.  06: adam, muon,
+Carried, with their helpers, from 01: refuse, plot, command_line.  05: Tensor.  06: adam, muon,
 linear_decay, cross_entropy.  07: keep, check_writable, fetch, Progress.  08: read_text, encode,
 embedding, rotary.  09: attention, leaves.  10: rms_norm, feed_forward, token_shift.
 New here: the model, checkpoints, sampling, training on many threads or machines.
@@ -50,6 +50,21 @@ def refuse(wrong, sentence):
         raise SystemExit(f"error: {sentence}")
 
 
+def plot(curves, width=72, height=14):
+    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
+    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    canvas = [[" "] * width for _ in range(height)]
+    for mark, (x, y) in curves.items():
+        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
+        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
+        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
+            canvas[i][j] = mark
+    lines = [f"{label:9.3f} |{''.join(line)}"
+             for label, line in zip(np.linspace(high, low, height), canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
+
+
 def command_line(main):
     """Run main with the --name=value of the command line; in a notebook, with its defaults."""
     if hasattr(sys.stdout, "reconfigure"):
@@ -72,21 +87,6 @@ def command_line(main):
     except OSError as problem:                      # a full disk; or who read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         refuse(not isinstance(problem, BrokenPipeError), problem)
-
-
-def plot(curves, width=72, height=14):
-    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
-    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
-    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
-    canvas = [[" "] * width for _ in range(height)]
-    for mark, (x, y) in curves.items():
-        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
-        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
-        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
-            canvas[i][j] = mark
-    lines = [f"{label:9.3f} |{''.join(line)}"
-             for label, line in zip(np.linspace(high, low, height), canvas)]
-    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
 
 
 def keep(path, write):
@@ -259,7 +259,7 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.95):
 
 
 def linear_decay(step, steps, warmup=20):
-    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down to 0."""
+    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down."""
     return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
 
 
