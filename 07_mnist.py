@@ -13,8 +13,8 @@ gradient is needed. New are distortion, and the care that makes a score worth tr
    Bent or moved a little, it is still the same digit. We know that; distortion tells the net.
  2 Settings are choices. The best of many is partly luck, so the images that decided flatter it. We
    chose the defaults on training images that were held out from the training. The last twelfth is
-   held out in every run, and its accuracy is printed: choose by that. The test accuracy, at the
-   end, is for reporting.
+   held out in every run, for validation, and its accuracy is printed: choose by that. The test
+   accuracy, at the end, is for reporting.
  3 The score is itself a sample. If a share p of all such digits is misread, the share among n of
    them has the standard deviation sqrt(p (1 - p) / n): 0.08 % for p = 0.6 % and n = 10,000.
 
@@ -335,7 +335,7 @@ def distort(rng, images, strength=1.0):
     turn = np.eye(2) + strength * rng.uniform(-0.15, 0.15, (2, 2))          # scale and shear too
     bend = 0.5 * BLUR @ rng.standard_normal((2, 28, 28)) @ BLUR.T           # in pixels
     move = rng.uniform(-2, 2, (2, 1, 1))
-    # place[:, i, j] is the row and the column in the old image of what the new one shows at i, j.
+    # place[:, i, j]: the row and the column of the old image that the new one shows at i, j.
     place = np.tensordot(turn, GRID, 1) + strength * (bend + move) + 13.5
     row, column = np.rint(place.reshape(2, 784)).clip(0, 27).astype(int)        # the nearest pixel
     return images.take(28 * row + column, 1)
@@ -436,10 +436,10 @@ def light(X):
 def smoothed(logits, y, share=0.05):
     """Cross-entropy against targets of which this share is spread over all classes (Szegedy 2016).
 
-    A target of 1 asks for an infinite logit, 0.955 does not. Let z be the logits of one example, so
-    -ln p_k = ln(sum e^z) - z_k. Weighed by the target, (1 - share) onehot(y) + share / 10, these
-    add up to -ln p_y + share (z_y - mean of z). pull holds the factors of the z in that last term,
-    over N for the mean over examples. No loss is below 0.282, the entropy of such a target.
+    The target is (1 - share) onehot(y) + share / 10: 0.955 for the right class, where a target of 1
+    would ask for an infinite logit. Let z be one example's logits, so -ln p_k = ln(sum e^z) - z_k.
+    The target adds up to 1, so weighed by it these make -ln p_y + share (z_y - mean of z). pull is
+    the derivative of this last term by z, over N. No loss is below 0.282, the target's entropy.
     """
     pull = np.full_like(logits.data, -share / 10 / len(y))
     pull[np.arange(len(y)), y] += share / len(y)
@@ -480,8 +480,9 @@ def learn_digits(rng, net, X, y, held, epochs, size, lr, strength, save):
             loss = smoothed(layers_of(leaves, images)[-1], y[few])
             loss.backward()
             gradients = [leaf.grad for pair in leaves for leaf in pair]
+            # Adam works entry by entry, so also piece by piece: 2^16 weights fit the cache.
             for k, (w, dw) in enumerate(zip(weights, gradients)):
-                rows = max(1, 2 ** 16 * len(w) // w.size)       # with m and v they fit the cache
+                rows = max(1, 2 ** 16 * len(w) // w.size)
                 for i in range(0, len(w), rows):
                     adam(w[i:i + rows], dw[i:i + rows], states[k, i],
                          lr * linear_decay(step, steps))
@@ -558,7 +559,7 @@ def show_results(net, X, y, logits):
 
     W = net[0][0]
     units = np.argsort(W.max(0))[-4:]
-    print("\nThe weights of four units of the first layer: + and # ask for ink, - and = against it")
+    print("\nWeights of four units of the first layer: + asks for ink, - against it, # and = more")
     levels = (np.clip(W / (4 * W.std(0) + 1e-12), -1, 1) + 1) / 2
     side_by_side([picture(levels[:, i], "==--    ++##") for i in units],
                  [f"unit {i}" for i in units])
@@ -606,7 +607,7 @@ def main(data="", out="mnist.npz", load="", epochs=30, batch=256, hidden=512, lr
     bent = [distort(rng, X[few[:1]], distortion)[0] for _ in range(4)]
     side_by_side([picture(light(image)) for image in bent], [""] * 4)
 
-    error = check_smoothed(rng)
+    error = check_smoothed(np.random.default_rng(seed))
     assert error < 1e-6
     print("\nGradient of the smoothed loss against central differences, relative error: "
           f"{error:.0e}")
@@ -616,7 +617,7 @@ def main(data="", out="mnist.npz", load="", epochs=30, batch=256, hidden=512, lr
         net = new_net(rng, hidden)
         size = sum(array.size for pair in net for array in pair)
         print(f"\n784-{hidden}-{hidden}-10, {size:,} weights; {epochs} epochs of "
-              f"{cut // batch} steps of {batch} images\n")
+              f"{cut // batch} steps of {batch} images. Smoothed targets: no loss below 0.282.\n")
         start = time.perf_counter()
         held_out, speed = learn_digits(rng, net, X[:cut], y[:cut], (X[cut:], y[cut:]), epochs,
                                        batch, lr, distortion,
@@ -632,8 +633,8 @@ def main(data="", out="mnist.npz", load="", epochs=30, batch=256, hidden=512, lr
                                        f"{speed:.0f} images/s")
     wrong, n = int((logits.argmax(1) != test_y).sum()), len(test_y)
     p = (wrong + 1) / (n + 2)                           # not 0, even if there are no mistakes
-    print(f"\n{wrong} of {n:,} are wrong. On other {n:,} such images, chance would change the "
-          f"accuracy\nby some {100 * math.sqrt(p * (1 - p) / n):.2f} %, the standard deviation.\n"
+    print(f"\n{wrong} of {n:,} are wrong. By chance alone, an accuracy on {n:,} such images has a "
+          f"standard\ndeviation of {100 * math.sqrt(p * (1 - p) / n):.2f} %.\n"
           f"test accuracy {100 * accuracy:.2f} % {how}")
     return {"test_accuracy": accuracy, "seconds": seconds, "images_per_second": speed,
             "held_out": held_out, "confusion": confusion, "gradient_error": error}

@@ -20,7 +20,8 @@ A net multiplies numbers, and a text has none. Three steps lead from one to the 
    tw, with another speed w for each pair. 09 compares by dot products, sums over the pairs of
    a a' + b b' = r r' cos(the angle between them), for arrows of lengths r and r'. Turned by tw and
    sw, they keep their lengths, and the angle changes by (t - s)w: only t - s counts. In the code an
-   arrow is the complex number a + ib. To turn it is to multiply it by e^(itw) = cos tw + i sin tw.
+   arrow is the complex number a + ib. To turn it by the angle p is to multiply it by e^(ip) =
+   cos p + i sin p: the product is (a cos p - b sin p) + i (a sin p + b cos p).
 A GPT (11) learns its W together with all its other weights, by the same gradient. Word vectors,
 trained here by themselves, show in seconds what such rows can learn.
 
@@ -298,8 +299,8 @@ def merge(ids, a, b, new):
 def learn_merges(text, count):
     """Byte-pair encoding (Gage 1994, Sennrich 2016): pairs and tokens.
 
-    Merge i makes id 256 + i of the ids pairs[i]; tokens[id] are its bytes. There are fewer than
-    count merges if no pair occurs twice.
+    Merge i turns the two ids pairs[i] into 256 + i; tokens[id] are an id's bytes. There are fewer
+    than count merges if no pair occurs twice.
     """
     ids, pairs, tokens = bytes_of(text), [], [bytes([i]) for i in range(256)]
     for new in range(256, 256 + count):
@@ -336,7 +337,10 @@ def decode_bytes(ids, tokens):
 # ---- new here: embedding and word vectors -------------------------------------------------------
 
 def embedding(W, ids):
-    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W."""
+    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W.
+
+    W[ids] of 05 has the same gradient; for few tokens, as in 09 to 11, this product is faster.
+    """
     def vjp(g):
         onehot = ids[:, None] == np.arange(len(W.data))
         return (onehot.T.astype(g.dtype) @ g,)
@@ -344,31 +348,31 @@ def embedding(W, ids):
 
 
 # Words among the same neighbours mean something similar (Firth 1957). So let vectors guess the
-# neighbours. Each word has two: w as itself, u as a neighbour. sigmoid(w u), of their dot product,
-# is to be near 1 for a pair from the text, and near 0 for w and n, the u of a random word:
-#     loss = -ln sigmoid(w u) - 5 times the mean over n of ln(1 - sigmoid(w n))
-# With z = w u, the first term is ln(1 + e^-z), which has the derivative -e^-z / (1 + e^-z), that is
-# sigmoid(z) - 1. The second, with z = w n, is ln(1 + e^z), as 1 - sigmoid(z) = sigmoid(-z), and has
+# neighbours. Each word has two: v as itself, u as a neighbour. sigmoid(v u), of their dot product,
+# is to be near 1 for a pair from the text, and near 0 for v and n, the u of a random word:
+#     loss = -ln sigmoid(v u) - 5 times the mean over n of ln(1 - sigmoid(v n))
+# With z = v u, the first term is ln(1 + e^-z), which has the derivative -e^-z / (1 + e^-z), that is
+# sigmoid(z) - 1. The second, with z = v n, is ln(1 + e^z), as 1 - sigmoid(z) = sigmoid(-z), and has
 # the derivative sigmoid(z). With all z at 0 the loss is 6 ln 2 = 4.16.
 
-def skip_gram(w, u, n, k=5):
-    """The mean loss of words w (N, C) and their neighbours u (N, C) against random words n (K, C).
+def skip_gram(v, u, n, weight=5):
+    """The mean loss of words v (N, C) and their neighbours u (N, C) against random words n (K, C).
 
-    Skip-gram with negative sampling (Mikolov 2013); here all pairs share the K random words. k is
-    the weight of those. A softmax over all V words would cost V dot products a pair.
+    Skip-gram with negative sampling (Mikolov 2013); here all pairs share the K random words, whose
+    mean counts weight times. A softmax over all V words would cost V dot products a pair.
     """
-    true, false = (w.data * u.data).sum(1, keepdims=True), w.data @ n.data.T    # (N, 1), (N, K)
-    loss = np.logaddexp(0, -true).mean() + k * np.logaddexp(0, false).mean()
+    true, false = (v.data * u.data).sum(1, keepdims=True), v.data @ n.data.T    # (N, 1), (N, K)
+    loss = np.logaddexp(0, -true).mean() + weight * np.logaddexp(0, false).mean()
 
     def vjp(g):
         dtrue = (sigmoid(true) - 1) * (g / true.size)
-        dfalse = sigmoid(false) * (g * k / false.size)
-        return dtrue * u.data + dfalse @ n.data, dtrue * w.data, dfalse.T @ w.data
-    return Tensor(loss, (w, u, n), vjp)
+        dfalse = sigmoid(false) * (g * weight / false.size)
+        return dtrue * u.data + dfalse @ n.data, dtrue * v.data, dfalse.T @ v.data
+    return Tensor(loss, (v, u, n), vjp)
 
 
 def word_vectors(rng, ids, V, C, steps, lr, reach=2, size=1000, noise=100):
-    """Train W (V, C) on words ids: a step takes size random pairs, at most reach places apart."""
+    """Train W (V, C) on the ids of words: a step takes size random pairs, at most reach apart."""
     weights = [rng.standard_normal((V, C), np.float32) * np.float32(0.1) for _ in range(2)]
     states, progress = ({}, {}), Progress(0, steps, "pairs/s")
     often = np.bincount(ids, minlength=V) ** 0.75           # noise: as in the text, but flatter
@@ -376,7 +380,8 @@ def word_vectors(rng, ids, V, C, steps, lr, reach=2, size=1000, noise=100):
     for step in range(1, steps + 1):
         at = rng.integers(reach, len(ids) - reach, size)
         to = at + rng.integers(1, reach + 1, size) * rng.choice([-1, 1], size)
-        W, U = tensors = [Tensor(w) for w in weights]
+        tensors = [Tensor(w) for w in weights]
+        W, U = tensors
         with np.errstate(all="ignore"):                     # divergence shows in the loss
             loss = skip_gram(embedding(W, ids[at]), embedding(U, ids[to]),
                              embedding(U, rng.choice(V, noise, p=often)))
@@ -421,8 +426,8 @@ SHOWN = "thou my king father romeo edward eyes night will two rome love".split()
 def sinusoids(T, C, base=10000.0):
     """(T, C): sin(t w_j), cos(t w_j) alternating, w_j = base^(-2j/C) (Vaswani 2017), to be added.
 
-    Among themselves their dot products, sums of cos((t - s) w_j), depend on t - s only. Added to
-    words, they do not.
+    Their own dot products, sums of cos((t - s) w_j), depend on t - s only; those of sums of a word
+    and a position do not.
     """
     angle = np.arange(T)[:, None] * base ** (-np.arange(0, C, 2) / C)
     return np.stack([np.sin(angle), np.cos(angle)], 2).reshape(T, C)
@@ -434,7 +439,8 @@ def rotations(start, T, D, base=1000.0):
     return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
 
 
-# To turn by an angle is a linear map whose transpose, which vjp needs, turns back: conj, e^(-itw).
+# To turn is linear, a product with a matrix, and its vjp is the product with the transpose (05),
+# which turns back: conj makes e^(-itw) of e^(itw).
 
 def rotary(x, turn):
     """Read x (B, T, H, D) as pairs, complex numbers, and turn each by its angle (Su 2021)."""
@@ -452,12 +458,6 @@ def heat_map(values, low, high, shades=" .:-=+*#%@"):
 
 # ---- the experiment -----------------------------------------------------------------------------
 
-STRANGE = [                                             # texts as code points of Unicode
-    [], [97] * 5, [0, 9, 13, 10, 127], [0x645, 0x631, 0x62d], [0x6f22, 0x5b57],     # .. Chinese
-    [0xfeff, 0x10ffff], [0x1f469, 0x200d, 0x1f680],     # the last; an emoji of three
-]
-
-
 def tell_tokens(rng, text, count):
     """Learn tokens from nine tenths of the text; {name: (V, characters per token in the rest)}."""
     learned, held = text[:len(text) * 9 // 10], text[len(text) * 9 // 10:]
@@ -466,7 +466,7 @@ def tell_tokens(rng, text, count):
     pairs, tokens = learn_merges(learned, count)
     print(f"{len(pairs)} merges from {len(learned):,} characters in "
           f"{time.perf_counter() - start:.1f} s")
-    codes = STRANGE + list(rng.integers(0xd800, size=(100, 20)))        # below the surrogates
+    codes = rng.integers(0xd800, size=(100, 20))        # any characters up to 0xd7ff
     for strange in ("".join(map(chr, code)) for code in codes):
         assert decode_bytes(encode_bytes(strange, pairs), tokens) == strange
 
@@ -483,7 +483,7 @@ def tell_tokens(rng, text, count):
     print("Longer tokens: a net that looks back over T of them sees more text, but W has more "
           f"rows, and\neach is trained less often. {unknown:.1%} of the words and signs in the "
           "last tenth are not in their\nvocabulary. Bytes can write all: "
-          f"{len(codes)} texts of emoji, Chinese, Arabic and random Unicode\ncame back from their "
+          f"{len(codes)} texts of random Unicode, from Arabic to Chinese,\ncame back from their "
           "ids unchanged. A line in words, and in merged bytes:")
     line = next((line for line in held.splitlines() if 40 < len(line) < 60), held[:50])
     print("  " + "|".join(words_of(line)))
@@ -562,11 +562,11 @@ def tell_positions(rng, T=16, C=32):
     print("  ".join(f"{name:{2 * T}}" for name in products).rstrip())
     for lines in zip(*(heat_map(table, table.min(), table.max()) for table in products.values())):
         print("  ".join(lines).rstrip())
-    print("\nBoth five places on: (t, s) = (5, 2) becomes (10, 7); the largest of all such changes")
+    print("\nBoth five places on          (t, s) = (5, 2)     = (10, 7)   largest such change")
     moved = {}
     for name, table in products.items():
         moved[name] = np.abs(table[5:, 5:] - table[:-5, :-5]).max()
-        print(f"  {name:20} {table[5, 2]:9.4f} becomes {table[10, 7]:9.4f} {moved[name]:12.2g}")
+        print(f"  {name:26} {table[5, 2]:15.4f} {table[10, 7]:13.4f} {moved[name]:16.2g}")
     assert moved["rotary"] < 1e-6
     return moved
 

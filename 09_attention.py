@@ -9,7 +9,7 @@ A layer of 04 treats each row by itself. Attention lets a position fetch somethi
 matrices make of each position's x (C,) a query x Wq, what it looks for; a key x Wk, what it can be
 found by; and a value x Wv, what it hands over. With these as the rows of Q, K and V, (T, D):
     S = Q K^T / sqrt(D)          S_ij, the score: how well key j fits query i            (T, T)
-    A = softmax of each row      A_ij, the weight: positive, and each row adds up to 1   (T, T)
+    A = softmax of each row      A_ij, the attention: positive, and each row adds up to 1  (T, T)
     Y = A V                      y_i is a mean of all values, weighted by fit            (T, D)
 It is a dictionary whose keys need not fit exactly, and so has a gradient. With G = dL/dY:
     dV = A^T G      dA = G V^T                     by rules 2 and 4 of 04, because Y = A V
@@ -20,22 +20,23 @@ of 04; [k = j] is 1 if k = j, else 0. As (ln A)' = A' / A, A_ik has A_ik ([k = j
 And r_i = sum_k A_ik sum_d G_id V_kd = sum_d G_id Y_id, a dot product of two rows that we have.
 
 The root: q k is a sum of D products. If they are independent, with mean 0 and variance 1, it has
-the variance D. Without the root scores grow like sqrt(D), softmax gives nearly all weight to one
-key, and dA_ij/dS_ij = A_ij (1 - A_ij) fades, and dS with it.
+the variance D. Without the root scores grow like sqrt(D), softmax gives nearly all attention to one
+key, the derivative of A_ij by S_ij, A_ij (1 - A_ij), fades, and dS with it.
 The mask: a net that learns to predict the next token must not see it. So causal attention sets the
-scores of later keys to minus infinity: their weights are 0, and the others add up to 1.
+scores of later keys to minus infinity: their A_ij are 0, and the others add up to 1.
 The heads: one softmax makes one mean. H heads of D = C/H channels make H means with no more
-products. Side by side these have C channels again, and one more matrix, out, mixes them.
+multiplications. Side by side these have C channels again, and one more matrix, out, mixes them.
 
 Run       python 09_attention.py                                        (--pairs=10 --seed=1 ...)
 Expect    8 s on two cores; recall: attention 100 %; others, after as many steps, guess: 12 %
-Left out  positions (08), without which, and without a mask, attention sees a set; more layers (10)
+Left out  positions (08); more layers (10)
 """
 import argparse, inspect, math, os, re, sys, time, tracemalloc
 
 import numpy as np
 
 # B batch, T positions (Tq of queries, Tk of keys), C channels, H heads, D = C/H; N = B*T rows
+# Q, K, V queries, keys, values; elsewhere K counts classes, and V the vocabulary
 
 
 # ---- carried from 01, 03, 04, 05, 06 and 08, unchanged ------------------------------------------
@@ -243,7 +244,7 @@ def cross_entropy(logits, targets):
 
 
 def embedding(W, ids):
-    """Rows ids (N,) of W (V, C): the product of a one-hot matrix (N, V) with W."""
+    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W."""
     def vjp(g):
         onehot = ids[:, None] == np.arange(len(W.data))
         return (onehot.T.astype(g.dtype) @ g,)
@@ -275,11 +276,11 @@ def look_up_gradients(Q, K, V, A, G):
     return dS @ K / math.sqrt(Q.shape[1]), dS.T @ Q / math.sqrt(Q.shape[1]), dV
 
 
-# The same for a batch and all heads at once, in few passes over T x T arrays, the largest by far.
+# The same for a batch and all heads at once, with few passes over T x T arrays, the largest by far.
 # A = E / total is not formed: E is e^S, total the sums of its rows, and Y = E V / total divides a
 # smaller array. With G / total in place of G, dV = E^T G, and dS = E * (G V^T - r) with r from the
-# rows of G and Y. As in 04, to take the largest score off each row keeps exp from overflowing: done
-# only if |q| |k|, which no score exceeds, is above 40. e^40 is far from float32's limits.
+# rows of G and Y. As in 04, to take the largest score off each row keeps exp from overflowing. It
+# is a pass more, done only if some |q| |k|, which no score exceeds, is above 40: e^40 is harmless.
 
 def row_dot(a, b):
     """The dot product of each row of a with the same row of b, rows being the last axis."""
@@ -316,13 +317,13 @@ def attention(q, k, v, causal=True):
 # ---- new here: recall ---------------------------------------------------------------------------
 # A row of pairs, such as a3 k7 q1, and a question, k?. The answer is 7. A pair is one position, the
 # embedding of its letter plus that of its digit. All letters of a row differ, and so do its digits:
-# who knows the digits, but not whose they are, is right in 1 of so many cases as there are pairs. A
-# letter has three tokens: in a pair, asked first, asked second. A net must learn that they belong
-# together.
+# who knows the digits, but not whose they are, is right once in as many times as there are pairs.
+# The last position asks for one letter, or for two at once. A letter that is asked for has another
+# token than in a pair, and a third if it is asked second: a net must learn what belongs together.
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-DIGIT, FIRST, SECOND, NONE = 26, 36, 62, 88         # ids: digits from 26 on; letters asked first ..
-TOKENS = 89
+DIGIT, FIRST, SECOND = 26, 36, 62       # where ids of digits and of letters asked for begin
+NONE, TOKENS = 88, 89                   # the id of no second letter; the number of ids
 
 
 def questions(rng, B, pairs, asked):
@@ -462,9 +463,9 @@ def tell_root(rng, T=64, n=100):
     for D in 1, 4, 16, 64, 256, 1024:
         q, K = rng.standard_normal((n, D)), rng.standard_normal((n, T, D))
         scores = np.einsum("nd,ntd->nt", q, K)
-        weights = [softmax(scores / math.sqrt(D)), softmax(scores)]
-        entropy[D] = [-(A * np.log(A + 1e-300)).sum(1).mean() for A in weights]
-        slopes = [(A * (1 - A)).sum(1).mean() for A in weights]
+        both = [softmax(scores / math.sqrt(D)), softmax(scores)]
+        entropy[D] = [-(A * np.log(A + 1e-300)).sum(1).mean() for A in both]
+        slopes = [(A * (1 - A)).sum(1).mean() for A in both]
         print(f"  {D:5} " + "".join(f"{a:10.2f}{b:8.2f}" for a, b in zip(entropy[D], slopes)))
     return entropy
 
@@ -487,17 +488,17 @@ def tell_facts(rng, T=8):
 No mask: if the positions change places, the results change places with them, within {shuffled:.0e}.
 So without mask or positions (08) attention cannot know the order of its inputs.
 Mask: after a change at position t, results before t are the same to the last bit, for every t.
-Weights of one head with the mask, a row for each query, from blank for 0 to @ for 1; right of the
-diagonal they are exactly 0:""")
+Attention of one head with the mask, a row for each query, from blank for 0 to @ for 1; right of the
+diagonal it is exactly 0:""")
     print("\n".join("  " + line.rstrip() for line in heat_map(A, 0, 1)))
     return shuffled
 
 
 def tell_price(rng, longest, D=32):
     """Seconds and bytes for the gradients of one head: {T: (seconds, bytes)}."""
-    print(f"\nThe price of Y and its gradients, one head, D = {D}, float32. The peak of memory, 13 "
-          "T^2\nbytes, is 4 for E, 4 for the mask, 5 to make it. Twice T is 4 times the work, more "
-          "time\nonce E outgrows the caches.\n      T        ms            peak MB")
+    print(f"\nThe price of Y and its gradients, one head, D = {D}, float32. Twice T is 4 times the "
+          "work and\nmemory, some 13 T^2 bytes, and more than 4 times the time where E outgrows a "
+          "cache.\n      T        ms            peak MB")
     price = {}
     for T in longest // 8, longest // 4, longest // 2, longest:
         qkv = rng.standard_normal((3, 1, T, 1, D), np.float32)
@@ -519,7 +520,8 @@ def tell_recall(pairs, channels, steps, lr, seed):
     ids, answers = questions(np.random.default_rng(seed), 1, pairs, 1)
     row = " ".join(LETTERS[a] + str(b - DIGIT) for a, b in ids[0, :-1])
     print(f"\nRecall: {row}, {LETTERS[ids[0, -1, 0] - FIRST]}? The answer is {answers[0, 0]}.\n"
-          f"To guess among the digits shown gives {1 / pairs:.1%}. Nets with one layer:")
+          f"To guess among the digits shown gives {1 / pairs:.1%}, and a loss of ln {pairs} = "
+          f"{math.log(pairs):.2f}. Nets with one layer:")
     curves, accuracy = {}, {}
     for mark, layer in ("h", "hidden layer"), ("m", "mean"), (".", "attention"):
         weights, losses, right = learn_recall(seed, layer, pairs, 1, 1, channels, steps, lr)
@@ -530,17 +532,19 @@ def tell_recall(pairs, channels, steps, lr, seed):
         size = sum(w.size for w in weights.values())
         print(f"  {layer:12} {size:8,} weights {accuracy[layer]:7.1%} of 2000 fresh rows",
               flush=True)
-    print("Loss by step: . attention, m mean, h hidden layer")
+    print("Loss by step: . attention, m mean, h hidden layer, which m may hide")
     print(plot(curves))
     print("\nWhat each question attends to, from blank for 0 to @ for 1; ? is its own position")
     draw_recall(weights, pairs)                         # of the last net, attention
-    print("\nTwo letters asked at once         first right   second right     both right")
+    print("\nTwo letters asked at once      first right   second right     both right")
     both = {}
     for heads in 1, 2:
         _, _, right = learn_recall(seed, "attention", pairs, 2, heads, channels, steps, lr)
         both[heads] = right.all(1).mean()
         first, second = right.mean(0)
-        print(f"  heads: {heads}, as many weights {first:18.1%} {second:14.1%} {both[heads]:14.1%}")
+        print(f"  heads: {heads} {first:32.1%} {second:14.1%} {both[heads]:14.1%}")
+    print("Both nets have as many weights. But one head makes one mean, which may hold both\n"
+          "digits and not whose they are: so one of them answers both questions.")
     return accuracy, both
 
 

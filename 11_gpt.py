@@ -6,14 +6,16 @@ embedding, rotary.  09: attention, leaves.  10: rms_norm, feed_forward, token_sh
 New here: the model, checkpoints, sampling, training on many threads or machines.
 
 A language model gives each possible next character a probability. By the chain rule of
-probability p(text) is the product of p(character | all before it), so the loss is the mean of
--ln p(character | all before it), in nats per character. A uniform guess among V costs ln V.
+probability, p(text) is the product of p(character | all before it); here, all before it in a row of
+--block characters. The loss is the mean of -ln p, in nats (ln is to the base e) per character. A
+uniform guess among V characters costs ln V.
 
 All work happens on a stream x of C numbers per character, to which each layer adds its findings:
     x = norm(embed[character])
-    x = x + attention(norm(x)) @ out      facts move to later positions, never to earlier ones
-    x = x + feed_forward(norm(x))         each position works on what it and its neighbour know
-    logits = norm(x) @ head               after the last layer
+    x = x + attend(norm(x))           facts move to later positions, never to earlier ones; queries
+                                      and keys are normed, and turned by their positions (08)
+    x = x + feed(shift(norm(x)))      each position works on what it and the one before it know
+    logits = norm(x) @ head           after the last block
 
 Much has improved since GPT-2 (2019). To put one old part back costs, in nats after 300 steps:
 AdamW for Muon at most 0.15; learned positions for rotary 0.16; random out, down and head matrices
@@ -39,7 +41,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-# B batch, T time, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per character
+# B batch, T positions, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per character
 
 
 # ---- carried from 01, 05, 06, 07, 08, 09 and 10, unchanged --------------------------------------
@@ -310,7 +312,7 @@ def encode(text, characters):
 
 
 def embedding(W, ids):
-    """Rows ids (N,) of W (V, C): the product of a one-hot matrix (N, V) with W."""
+    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W."""
     def vjp(g):
         onehot = ids[:, None] == np.arange(len(W.data))
         return (onehot.T.astype(g.dtype) @ g,)
@@ -318,7 +320,7 @@ def embedding(W, ids):
 
 
 def rotations(start, T, D, base=1000.0):
-    """exp(i t w_j) for positions t from start on and w_j = base^(-2j/D); (T, 1, D/2)."""
+    """exp(i t w_j) for T positions t from start on and w_j = base^(-2j/D); (T, 1, D/2)."""
     t = np.arange(start, start + T)[:, None, None]
     return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
 
@@ -351,7 +353,7 @@ def attention(q, k, v, causal=True):
         E -= E.max(3, keepdims=True)
     np.exp(E, out=E)
     total = E.sum(3, keepdims=True)                 # A = E / total is never formed: total divides
-    Y = E @ V / total                               # Y and dY instead, which are smaller
+    Y = E @ V / total                               # Y and g instead, which are smaller
 
     def vjp(g):
         G = g.swapaxes(1, 2) / total
@@ -381,14 +383,14 @@ def feed_forward(x, up, down):
 
     x (N, C), up (C, 4C), down (4C, C). One operation, to keep one (N, 4C) array instead of three.
     """
-    r = x.data @ up.data
-    np.maximum(r, 0, out=r)
+    root = x.data @ up.data
+    np.maximum(root, 0, out=root)
 
     def vjp(g):
         da = (2 * g) @ down.data.T                  # 2 goes to g, the smaller array
-        da *= r
-        return da @ up.data.T, x.data.T @ da, (r * r).T @ g
-    return Tensor((r * r) @ down.data, (x, up, down), vjp)
+        da *= root
+        return da @ up.data.T, x.data.T @ da, (root * root).T @ g
+    return Tensor((root * root) @ down.data, (x, up, down), vjp)
 
 
 def token_shift(x, mix, before):
@@ -408,7 +410,9 @@ def token_shift(x, mix, before):
 # ---- new here: the model ------------------------------------------------------------------------
 
 def initial_weights(rng, V, C, layers):
-    """All weights by name. What starts at zero: each block adds nothing, each guess is uniform."""
+    """All weights by name. out and down are 0: at first no layer adds anything. So is head: each
+    guess is uniform. Unlike zeros in 06 they learn: head at once, from norm(x); then out and down.
+    """
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
 
@@ -426,14 +430,14 @@ def initial_weights(rng, V, C, layers):
 def gpt(weights, ids, heads, cache=None):
     """Logits (N, V) of the character after each of ids (B, T); weights are Tensors.
 
-    cache: a dict in which layer i keeps what later positions need of earlier ones. With it, ids
+    cache: a dict in which block i keeps what later positions need of earlier ones. With it, ids
     are the characters that have come since the last call.
     """
     (B, T), C = ids.shape, weights["embed"].data.shape[1]
     past = cache[0][0].data.shape[1] if cache else 0                # positions in the cache
     turn, before = rotations(past, T, C // heads), np.zeros((B, 1, C), np.float32)
     x = rms_norm(embedding(weights["embed"], ids.ravel()))          # (N, C)
-    for i in range(len(weights) // 7):                              # 7 weights in a layer
+    for i in range(len(weights) // 7):                              # 7 arrays in a block
         h = rms_norm(x)
         q, k, v = ((h @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
                    for name in ("query", "key", "value"))
@@ -581,7 +585,11 @@ def mean_gradients(weights, rows, heads, pool, comm):
 
 
 def update(run, grads, share, pool):
-    """Muon for the matrices inside the layers, Adam with a sixth of its rate for all else."""
+    """Muon for the matrices in the blocks, Adam with a sixth of its rate for all else.
+
+    A row of embed, or a column of head, belongs to one character: no direction is worth as much as
+    any other (after Jordan 2024).
+    """
     lr, decay = share * run.settings["lr"], run.settings["decay"]
 
     def step(name):
@@ -594,7 +602,7 @@ def update(run, grads, share, pool):
 
 
 def validate(run, s, ids, pool):
-    """The loss over all whole blocks of ids; remember the best weights; show what they write."""
+    """The loss over all whole rows of ids; remember the best weights; show what they write."""
     rows = np.lib.stride_tricks.sliding_window_view(ids, s.block + 1)[::s.block]
     size = max(1, SHARD // s.block)
     shards = [rows[i:i + size] for i in range(0, len(rows), size)]
@@ -724,7 +732,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
 
     data: a UTF-8 text to learn from; empty for tiny Shakespeare, from data/ or downloaded
     out: the checkpoint to write; empty for none
-    resume: a checkpoint to go on from, with its settings, except those that are not the defaults
+    resume: a checkpoint to go on from; its settings hold where yours are the defaults
     prompt: text to go on from
     tokens: characters to write
     temperature: below 1 the likely characters become likelier; 0 takes the likeliest each time
@@ -733,18 +741,18 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     stop: pause after this step, to be resumed; 0 for no pause
     batch: rows of text in an update (under MPI, in each process)
     block: characters in a row, the longest memory
-    layers: transformer blocks
+    layers: transformer blocks, each of two layers
     heads: attention heads in a block
     channels: width of the stream
     lr: highest learning rate of Muon; Adam's is a sixth of it
-    decay: weight decay of the matrices in the blocks, times lr
+    decay: of the matrices in the blocks: each step takes off lr times this share
     eval_every: steps from one validation, which also saves, to the next
     seed: of weights, batches and samples
     threads: that share the work; 0 for one on each core
 
-    Returns a dict with val_loss, best_val_loss, train_loss (nats a character), steps, seconds
-    (of this call's training, validation included), tokens_per_second (of the steps), parameters,
-    sample. On the command line, what cannot be done ends in one sentence and exit code 1.
+    Returns a dict: val_loss, best_val_loss, train_loss (nats per character), steps, seconds (of
+    this call's training, validation included), tokens_per_second (of the steps), parameters,
+    sample.
     """
     s, run, seconds, stepping = dict(locals()), None, 0.0, math.nan
     if resume:
