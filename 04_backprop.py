@@ -61,18 +61,19 @@ def refuse(wrong, sentence):
 
 def command_line(main):
     """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    for name, argument in inspect.signature(main).parameters.items():
-        value = argument.default
-        parser.add_argument(f"--{name}", type=type(value), default=value,
-                            help=f"{gloss[name]} (default: {value!r})")
-    arguments = parser.parse_args(None if "__file__" in globals() else [])
     try:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
+        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
+        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
+        for name, argument in inspect.signature(main).parameters.items():
+            value = argument.default
+            parser.add_argument(f"--{name}", type=type(value), default=value,
+                                help=f"{gloss.get(name, '')} (default: {value!r})")
+        arguments = parser.parse_args(None if "__file__" in globals() else [])
         main(**vars(arguments))
-        sys.stdout.flush()
+        print(end="", flush=True)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)

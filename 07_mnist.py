@@ -23,7 +23,7 @@ Expect    50 s on two cores, 0.15 GB; 99.4 % right, and 98.7 % with --distortion
 Left out  convolutions, which know that neighbouring pixels belong together: 99.7 % and more
 """
 import argparse, contextlib, gzip, hashlib, http.client, inspect, math, os, re, sys, time
-import urllib.request, zlib
+import urllib.request, zipfile, zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -60,18 +60,19 @@ def refuse(wrong, sentence):
 
 def command_line(main):
     """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    for name, argument in inspect.signature(main).parameters.items():
-        value = argument.default
-        parser.add_argument(f"--{name}", type=type(value), default=value,
-                            help=f"{gloss[name]} (default: {value!r})")
-    arguments = parser.parse_args(None if "__file__" in globals() else [])
     try:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
+        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
+        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
+        for name, argument in inspect.signature(main).parameters.items():
+            value = argument.default
+            parser.add_argument(f"--{name}", type=type(value), default=value,
+                                help=f"{gloss.get(name, '')} (default: {value!r})")
+        arguments = parser.parse_args(None if "__file__" in globals() else [])
         main(**vars(arguments))
-        sys.stdout.flush()
+        print(end="", flush=True)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
@@ -225,16 +226,18 @@ def batches(rng, n, size):
 # ---- new here: files ----------------------------------------------------------------------------
 
 def keep(path, write):
-    """write(file) into path.part, then rename it: path is always whole, the old or the new."""
+    """write(file) into a .part, then rename it: path is always whole, the old or the new."""
+    path = os.path.realpath(path)                   # of a link, the file that it points to
+    part = f"{path}.{os.getpid()}.part"             # another run may write here, too
     try:
-        with open(f"{path}.part", "wb") as file:
+        with open(part, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(f"{path}.part", path)
+        os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.remove(f"{path}.part")
+            os.remove(part)
         raise
 
 
@@ -245,7 +248,7 @@ def fetch(name, urls, sha256):
     there are no right ones.
     """
     path = Path("data", name)
-    for source in [path.absolute().as_uri()] * path.exists() + list(urls):
+    for source in [path.absolute().as_uri()] * os.path.exists(path) + list(urls):
         if source in urls:
             print(f"fetching {source}", flush=True)
         try:
@@ -275,13 +278,15 @@ FILES = {                                               # name: SHA-256 of the u
 
 
 def check_writable(path):
-    """Refuse a file that could not be written, before the training and not after it."""
+    """Refuse a file that cannot or should not be written, before the training and not after it."""
     try:
-        other = os.path.exists(path) and not os.path.isfile(path)
-        refuse(other, f"cannot write {path}: it is a directory or a device")
-        with open(f"{path}.part", "wb"):
+        if os.path.exists(path):
+            ours = os.path.isfile(path) and os.access(path, os.W_OK) and zipfile.is_zipfile(path)
+            refuse(not ours, f"cannot write {path}: what is there is not a writable .npz file")
+        part = f"{os.path.realpath(path)}.{os.getpid()}.part"
+        with open(part, "wb"):
             pass
-        os.remove(f"{path}.part")
+        os.remove(part)
     except (OSError, ValueError) as problem:
         refuse(True, f"cannot write {path}: {problem}")
 
@@ -296,7 +301,7 @@ def read_idx(content, name):
     refuse(content[:4] != bytes([0, 0, 8, axes]),
            f"{name} is not an IDX file of bytes with {axes} axes")
     shape = np.frombuffer(content[4:4 + 4 * axes].ljust(4 * axes, b"\0"), ">u4").tolist()
-    refuse(len(content) != 4 + 4 * axes + math.prod(shape),
+    refuse(0 in shape or len(content) != 4 + 4 * axes + math.prod(shape),
            f"{name} has {len(content)} bytes, not what its sizes {shape} ask for")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 

@@ -68,18 +68,19 @@ def refuse(wrong, sentence):
 
 def command_line(main):
     """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    for name, argument in inspect.signature(main).parameters.items():
-        value = argument.default
-        parser.add_argument(f"--{name}", type=type(value), default=value,
-                            help=f"{gloss[name]} (default: {value!r})")
-    arguments = parser.parse_args(None if "__file__" in globals() else [])
     try:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
+        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
+        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
+        for name, argument in inspect.signature(main).parameters.items():
+            value = argument.default
+            parser.add_argument(f"--{name}", type=type(value), default=value,
+                                help=f"{gloss.get(name, '')} (default: {value!r})")
+        arguments = parser.parse_args(None if "__file__" in globals() else [])
         main(**vars(arguments))
-        sys.stdout.flush()
+        print(end="", flush=True)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
@@ -177,16 +178,18 @@ def linear_decay(step, steps, warmup=20):
 
 
 def keep(path, write):
-    """write(file) into path.part, then rename it: path is always whole, the old or the new."""
+    """write(file) into a .part, then rename it: path is always whole, the old or the new."""
+    path = os.path.realpath(path)                   # of a link, the file that it points to
+    part = f"{path}.{os.getpid()}.part"             # another run may write here, too
     try:
-        with open(f"{path}.part", "wb") as file:
+        with open(part, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(f"{path}.part", path)
+        os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.remove(f"{path}.part")
+            os.remove(part)
         raise
 
 
@@ -197,7 +200,7 @@ def fetch(name, urls, sha256):
     there are no right ones.
     """
     path = Path("data", name)
-    for source in [path.absolute().as_uri()] * path.exists() + list(urls):
+    for source in [path.absolute().as_uri()] * os.path.exists(path) + list(urls):
         if source in urls:
             print(f"fetching {source}", flush=True)
         try:
@@ -388,8 +391,9 @@ def word_vectors(rng, ids, V, C, steps, lr, reach=2, size=1000, noise=100):
             loss.backward()
             for w, tensor, state in zip(weights, tensors, states):
                 adam(w, tensor.grad, state, lr * linear_decay(step, steps))
-        refuse(not math.isfinite(loss.data), f"training diverges at step {step}: lower --lr")
+        refuse(not loss.data < 1e6, f"training diverges at step {step}: lower --lr")
         progress(step, loss.data.item(), size, step == steps)
+    refuse(not np.abs(weights[0]).max() < 1e6, "training diverges: lower --lr")
     return weights[0]                                       # U has served its purpose
 
 

@@ -81,18 +81,19 @@ def plot(curves, width=72, height=14):
 
 def command_line(main):
     """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    for name, argument in inspect.signature(main).parameters.items():
-        value = argument.default
-        parser.add_argument(f"--{name}", type=type(value), default=value,
-                            help=f"{gloss[name]} (default: {value!r})")
-    arguments = parser.parse_args(None if "__file__" in globals() else [])
     try:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
+        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
+        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
+        for name, argument in inspect.signature(main).parameters.items():
+            value = argument.default
+            parser.add_argument(f"--{name}", type=type(value), default=value,
+                                help=f"{gloss.get(name, '')} (default: {value!r})")
+        arguments = parser.parse_args(None if "__file__" in globals() else [])
         main(**vars(arguments))
-        sys.stdout.flush()
+        print(end="", flush=True)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
@@ -495,8 +496,9 @@ def learn_sorting(seed, parts, digits, layers, heads, channels, steps, lr, batch
         if not math.isfinite(loss.data):            # not refused: what fails is a row of the table
             return weights, math.nan, 0.0
     rows, weights_now = sorting(rng, 2000, digits), leaves(weights)
-    found = np.concatenate([next_digits(weights_now, part, layers, heads, parts).data.argmax(2)
-                            for part in np.split(rows, 8)])
+    with np.errstate(all="ignore"):
+        found = np.concatenate([next_digits(weights_now, part, layers, heads, parts).data.argmax(2)
+                                for part in np.split(rows, 8)])
     return weights, loss.data.item(), (found == rows[:, -digits:]).all(1).mean()
 
 
@@ -656,7 +658,8 @@ def write_sorted(weights, row, layers, heads, parts):
     """row up to =, and what the net writes behind it, digit by digit."""
     tensors, ids = leaves(weights), row[:len(row) // 2 + 1]
     while len(ids) < len(row):
-        logits = transformer(tensors, ids[None], layers, heads, parts).data[-1]
+        with np.errstate(all="ignore"):
+            logits = transformer(tensors, ids[None], layers, heads, parts).data[-1]
         ids = np.append(ids, logits.argmax())       # all is computed anew; 11 keeps keys and values
     return "".join("0123456789="[i] for i in ids)
 

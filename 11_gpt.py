@@ -34,7 +34,7 @@ if "numpy" not in sys.modules:                      # one BLAS thread: we split 
         os.environ.setdefault(f"{threads}_THREADS", "1")
 
 import argparse, contextlib, gzip, hashlib, http.client, inspect, json, math, re, signal
-import time, urllib.request, zlib
+import time, urllib.request, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,18 +69,19 @@ def plot(curves, width=72, height=14):
 
 def command_line(main):
     """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-    gloss = dict(re.findall(r"^ *(\w+): (.+)$", main.__doc__, re.M))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    for name, argument in inspect.signature(main).parameters.items():
-        value = argument.default
-        parser.add_argument(f"--{name}", type=type(value), default=value,
-                            help=f"{gloss[name]} (default: {value!r})")
-    arguments = parser.parse_args(None if "__file__" in globals() else [])
     try:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
+        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
+        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
+        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
+        for name, argument in inspect.signature(main).parameters.items():
+            value = argument.default
+            parser.add_argument(f"--{name}", type=type(value), default=value,
+                                help=f"{gloss.get(name, '')} (default: {value!r})")
+        arguments = parser.parse_args(None if "__file__" in globals() else [])
         main(**vars(arguments))
-        sys.stdout.flush()
+        print(end="", flush=True)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
@@ -92,27 +93,31 @@ def command_line(main):
 
 
 def keep(path, write):
-    """write(file) into path.part, then rename it: path is always whole, the old or the new."""
+    """write(file) into a .part, then rename it: path is always whole, the old or the new."""
+    path = os.path.realpath(path)                   # of a link, the file that it points to
+    part = f"{path}.{os.getpid()}.part"             # another run may write here, too
     try:
-        with open(f"{path}.part", "wb") as file:
+        with open(part, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(f"{path}.part", path)
+        os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.remove(f"{path}.part")
+            os.remove(part)
         raise
 
 
 def check_writable(path):
-    """Refuse a file that could not be written, before the training and not after it."""
+    """Refuse a file that cannot or should not be written, before the training and not after it."""
     try:
-        other = os.path.exists(path) and not os.path.isfile(path)
-        refuse(other, f"cannot write {path}: it is a directory or a device")
-        with open(f"{path}.part", "wb"):
+        if os.path.exists(path):
+            ours = os.path.isfile(path) and os.access(path, os.W_OK) and zipfile.is_zipfile(path)
+            refuse(not ours, f"cannot write {path}: what is there is not a writable .npz file")
+        part = f"{os.path.realpath(path)}.{os.getpid()}.part"
+        with open(part, "wb"):
             pass
-        os.remove(f"{path}.part")
+        os.remove(part)
     except (OSError, ValueError) as problem:
         refuse(True, f"cannot write {path}: {problem}")
 
@@ -124,7 +129,7 @@ def fetch(name, urls, sha256):
     there are no right ones.
     """
     path = Path("data", name)
-    for source in [path.absolute().as_uri()] * path.exists() + list(urls):
+    for source in [path.absolute().as_uri()] * os.path.exists(path) + list(urls):
         if source in urls:
             print(f"fetching {source}", flush=True)
         try:
@@ -470,7 +475,8 @@ def gradients(weights, rows, heads):
 
 # ---- new here: checkpoints ----------------------------------------------------------------------
 
-TRAINING = "data steps batch block layers heads channels lr decay eval_every seed".split()
+TRAINING = dict(data=str, steps=int, batch=int, block=int, layers=int, heads=int, channels=int,
+                lr=float, decay=float, eval_every=int, seed=int)
 
 
 def new_run(settings, characters):
@@ -502,8 +508,10 @@ def load(path):
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             arrays = dict(arrays)
         record = json.loads(arrays.pop("record").item())
-        run = new_run(record["settings"], record["characters"])
-        run.losses, run.validation = record["losses"], record["validation"]
+        settings = {name: kind(record["settings"][name]) for name, kind in TRAINING.items()}
+        run = new_run(settings, record["characters"])
+        run.losses = [float(loss) for loss in record["losses"]]
+        run.validation = [[int(step), float(loss)] for step, loss in record["validation"]]
         run.rng.bit_generator.state = record["rng"]
         for key, value in arrays.items():
             part, name = key.split("/")
@@ -512,7 +520,12 @@ def load(path):
             else:
                 home = {"weights": run.weights, "best": run.best}.get(part, run.states[name])
                 key = name if part in ("weights", "best") else part
-                home[key] = value.reshape(run.weights[name].shape)
+                home[key] = value.astype(np.float32).reshape(run.weights[name].shape)
+        missing = {f"weights/{name}" for name in run.weights} - arrays.keys()
+        missing |= run.best.keys() ^ run.weights.keys() if run.best else set()
+        numbers = [run.losses, run.validation, *run.weights.values(), *run.best.values()]
+        if missing or not all(np.isfinite(array).all() for array in numbers):
+            raise ValueError
         return run
     except OSError as problem:
         refuse(True, f"cannot read the checkpoint {path}: {problem}")
@@ -546,7 +559,9 @@ def sample(run, prompt, tokens, temperature, top_k, seed):
     for _ in range(tokens):
         if seen + len(fresh) > block:               # it is full: begin anew with its newer half
             fresh, cache, seen = context[-max(1, block // 2):], {}, 0
-        logits = gpt(weights, np.array([fresh]), heads, cache).data[-1].astype(float)
+        with np.errstate(all="ignore"):
+            logits = gpt(weights, np.array([fresh]), heads, cache).data[-1].astype(float)
+        refuse(not np.isfinite(logits).all(), "the weights are too large: lower --lr")
         seen += len(fresh)
         if 0 < top_k < len(logits):
             logits[logits < np.sort(logits)[-top_k]] = -np.inf
@@ -608,6 +623,7 @@ def validate(run, s, ids, pool):
     shards = [rows[i:i + size] for i in range(0, len(rows), size)]
     total = lambda shard: len(shard) * loss_of(leaves(run.weights), shard, s.heads).data.item()
     loss = sum(pool.map(total, shards)) / len(rows)
+    refuse(not math.isfinite(loss), f"training diverges at step {len(run.losses)}: lower --lr")
     if loss <= min((earlier for _, earlier in run.validation), default=loss):
         run.best = {name: w.copy() for name, w in run.weights.items()}
     run.validation.append([len(run.losses), loss])
@@ -662,10 +678,11 @@ def check(s):
     """Refuse settings that make no sense, each with its own sentence."""
     for name in "batch block layers heads channels eval_every".split():
         refuse(not 0 < getattr(s, name) < 2 ** 31, f"--{name} must be positive and below 2^31")
+    refuse(s.threads > 256, "--threads must be at most 256")
     for name in "steps stop tokens top_k seed threads".split():
         refuse(not 0 <= getattr(s, name) < 2 ** 31, f"--{name} must be 0 or more and below 2^31")
     for name in "temperature", "decay":
-        refuse(not 0 <= getattr(s, name) < math.inf, f"--{name} must be 0 or more")
+        refuse(not 0 <= getattr(s, name) < math.inf, f"--{name} must be 0 or more, and finite")
     refuse(not 0 < s.lr < math.inf, "--lr must be positive")
     refuse(s.channels % s.heads, f"{s.channels} channels do not divide into {s.heads} heads")
     refuse(s.channels // s.heads % 2, f"{s.channels} channels in {s.heads} heads leave an odd "
