@@ -16,9 +16,9 @@ At any point, the gradient is this matrix times the way there from the bottom. A
 direction that the matrix only stretches, by its eigenvalue s, the curvature. Along it the gradient
 is s times the distance to the bottom, so a step multiplies this distance by 1 - lr s. It shrinks if
 |1 - lr s| < 1, that is if lr < 2/s. The most curved direction sets the limit, 2/s_max. Near it, a
-step leaves 1 - 2 s_min/s_max of the distance in the flattest direction: s_max / (2 s_min) steps
-leave about 1/2.7, as (1 - q)^(1/q) is near 1/e = 1/2.718 for small q. Scaled to mean 0 and standard
-deviation 1, x makes the bowl round, [[2, 0], [0, 2]]: the limit is 1, and lr = 0.1 leaves
+step leaves 1 - 2 s_min/s_max of the distance in the flattest direction, and s_max / (2 s_min) steps
+leave about 1/2.7 of it, because (1 - q)^(1/q) is about 1/2.7 for small q. Scaled to mean 0 and
+standard deviation 1, x makes the bowl round, [[2, 0], [0, 2]]: the limit is 1, and lr = 0.1 leaves
 1 - 2 lr = 0.8 of every distance at every step.
 
 Run       python 01_neuron.py               (--noise=1 for thermometers that err)

@@ -567,7 +567,7 @@ def two_decays(steps=1000, lr=0.01, decay=0.1):
 def main(steps=200, hidden=32, seeds=3, seed=0):
     """Race seven optimizers, then look at the other choices in a training.
 
-    steps: of a training; five times as many to compare batches
+    steps: of a training; three times as many to compare batches
     hidden: units in each hidden layer, but for the deep nets
     seeds: trainings for each result of race, schedules and clipping
     seed: the first of them
@@ -610,7 +610,7 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
           "gradient, so that even 'too large' learns; plain descent would need a rate near 1e-16.")
 
     print("\nThe batch: steps to a loss below 0.1, with momentum at the best of five rates")
-    result["batches"] = batch_sizes(seed, 5 * steps, hidden)
+    result["batches"] = batch_sizes(seed, 3 * steps, hidden)
     print("A larger batch has less noise: it needs fewer steps, but more passes over the points.")
 
     print("\nClipping: momentum at a rate of 1, too high without it. The loss of each seed:")

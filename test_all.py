@@ -51,7 +51,12 @@ FLAGS = {                                               # what makes each script
 }
 
 
-def run(script, *arguments, folder, options=("-W", "error"), environment=()):
+# On Apple Silicon NumPy's matmul gives false alarms (its issue 28687).
+ALARMS = ["divide by zero", "overflow", "invalid value"] if sys.platform == "darwin" else []
+STRICT = ["-W", "error", *(f"-Wignore:{alarm} encountered in matmul" for alarm in ALARMS)]
+
+
+def run(script, *arguments, folder, options=STRICT, environment=()):
     """Run a copy of the script in a folder, as a user would, with every warning an error."""
     shutil.copy(HERE / script, folder)
     return subprocess.run([sys.executable, *options, script, *arguments], cwd=folder,
@@ -1083,7 +1088,7 @@ def troubled(tmp_path_factory):
 
 
 @pytest.mark.parametrize("script, flags, sentence", troubles())
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", *(f"ignore:{alarm} encountered in matmul" for alarm in ALARMS))
 def test_what_cannot_be_done_ends_in_one_sentence(script, flags, sentence, troubled, monkeypatch):
     """And changes no file. SystemExit with a sentence prints it on stderr and exits with 1."""
     module = load(script)
@@ -1125,6 +1130,7 @@ def test_a_checkpoint_is_read_with_care(folder):
     assert Path("text.txt").read_text(encoding="utf-8") == TEXT and Path("c.npz").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
 def test_files_are_kept_whole(folder):
     """Behind a link, beside a second run, and if they are read-only."""
     Path("real.npz").write_bytes(b"")
@@ -1228,7 +1234,7 @@ def test_fetch_uses_only_the_right_bytes_and_tries_the_next_host(folder):
 # ---- wherever people run it ---------------------------------------------------------------------
 
 SURROUNDINGS = {                                        # flags of Python, environment
-    "ascii": (["-W", "error"], dict(PYTHONIOENCODING="ascii", TERM="dumb", LC_ALL="C")),
+    "ascii": (STRICT, dict(PYTHONIOENCODING="ascii", TERM="dumb", LC_ALL="C")),
     "cp1252": (["-OO"], dict(PYTHONIOENCODING="cp1252", COLUMNS="20")),
 }
 
@@ -1238,7 +1244,7 @@ SURROUNDINGS = {                                        # flags of Python, envir
 def test_runs_alone_offline_anywhere(path, surroundings, tmp_path):
     """In a folder with nothing else and an odd name, whatever the console, without any input."""
     options, environment = SURROUNDINGS[surroundings]
-    folder = tmp_path / "a caf\u00e9 #%?&"
+    folder = tmp_path / "a caf\u00e9 #%&"
     folder.mkdir()
     result = run(path.name, *FLAGS[path.stem], folder=folder, options=options,
                  environment=environment | {"PYTHONUTF8": "0"})
