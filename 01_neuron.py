@@ -38,7 +38,7 @@ def loss_and_gradient(x, y, w, b):
 
 
 # The gradient check: a derivative is a limit of differences, so differences can test it. Taken on
-# both sides, central, their error is of order eps^2, on one side of order eps.
+# one side they err by order eps; on both, central, by order eps^2, as the terms of f'' cancel.
 
 def numeric_gradient(f, x, eps=1e-6):
     """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""

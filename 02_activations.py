@@ -278,7 +278,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
         print(f"{name:10} {relative_error(slope(u), numeric):10.0e} {errors[name]:16.0e}"
               f" {scores[0]:5.0%} {scores[1]:9.0%}")
 
-    print("\nf as *, f' as o, from -3 to 3, each with its own vertical scale")
+    print("\nf as *, f' as o where * does not hide it, from -3 to 3; each has a scale of its own")
     u = np.linspace(-3, 3, 61)
     for group in list(ACTIVATIONS)[:4], list(ACTIVATIONS)[4:]:
         print("".join(f"{'':10}{name:14}" for name in group))

@@ -14,12 +14,12 @@ How fast can it be? Memory or a cache delivers bytes, the processor multiplies, 
 the two decides. In float32 the arrays hold 4 (N D + D K + N K) bytes. For one example nearly all
 of them are W, and each weight serves one multiplication and one addition: half an operation per
 byte. In a batch each weight, once it has been fetched, serves all N examples. float32 has half the
-bytes of float64, and one instruction multiplies twice as many of its numbers.
+bytes of float64, and one instruction multiplies twice as many of them.
 
 Run       python 03_matmul.py               (--size=2048 for a larger layer)
 Expect    4 s. One product is ten thousand times as fast as three loops, and a batch of 128 runs
           several times as many operations a second as a batch of 1
-Left out  how BLAS, the library behind NumPy's @, cuts matrices into tiles that fit its caches
+Left out  how BLAS, the library behind NumPy's @, cuts matrices into tiles that fit the caches
 """
 import argparse, inspect, math, os, re, sys, time
 
@@ -166,7 +166,8 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
         print(f"{N:5} {per_byte:8.1f} {rate:8.1f} {rate / per_byte:8.1f} "
               f"|{'#' * round(60 * rate / widest)}")
     print(f"{'best':>5} {'':8} {widest:8.1f} {'':8} |{'#' * 60}")
-    print("For a batch of 1 BLAS has a routine of its own, matrix times vector; 2 may be slower.")
+    print("In small batches fetching W is the limit, GB/s, in large ones multiplying, GFLOP/s.\n"
+          "For a batch of 1 BLAS has a routine of its own, matrix times vector; 2 may be slower.")
     print("\nFor an NVIDIA GPU, import cupy as np: the line X @ W + b stays as it is. (To time it, "
           "wait for\nthe GPU.)")
     return {"seconds": times, "gflops": rates, "best_gflops": best}

@@ -201,7 +201,7 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
             for (W, b), (dW, db) in zip(net, backward(net, h, z, y)):
                 W -= lr * dW
                 b -= lr * db
-    print("\nThe plane as the net sees it, in three classes . : and #. The points a belong on ., "
+    print("\nThe plane as the net sees it, in three classes . : and #. The points a belong on .,\n"
           "b on : and c on #.")
     draw_regions(net, X, y)
 

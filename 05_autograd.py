@@ -162,8 +162,8 @@ class Tensor:
         Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
         was released before.
         """
-        # A node is met twice: at first, it is put back with its parents on top; when it is on top
-        # again, they are all in order, and it follows. Recursion would do, but has a limit.
+        # A node leaves the stack twice. First it goes back, with its parents on top. The second
+        # time they are all in the list order, and it follows. Recursion would do, but has a limit.
         order, seen, stack = [], set(), [(self, False)]
         while stack:
             node, parents_done = stack.pop()
@@ -458,7 +458,7 @@ def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
     walk_through()
 
     X, y = spiral(rng, points)
-    net = [(W, rng.standard_normal(b.shape))            # not 0 as in 04: then db is tested, too
+    net = [(W, rng.standard_normal(b.shape))            # not 0 as in 04: so b is seen to be added
            for W, b in random_net(rng, [2] + [hidden] * (layers - 1) + [3])]
     leaves, by_hand = tensors(net), backward(net, *forward(net, X), y)
     spiral_loss(leaves, X, y).backward()

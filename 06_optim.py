@@ -21,12 +21,13 @@ Momentum adds up what persists and cancels what flips. RMSProp and Adam divide b
 dw, and so give each weight a rate of its own. (The code adds a tiny eps, against division by 0.)
 After t steps, the t shares (1 - beta) beta^i that a mean is made of add up to 1 - beta^t, not to 1,
 and Adam divides by that. AdamW also pulls weights towards 0, so that a net uses no larger ones than
-it needs. Muon looks at a matrix as a whole. Every matrix is U S V^T: U and V have perpendicular
-columns of length 1, the directions, and S is diagonal, with the singular values, how strongly G
-acts along each. Setting them to 1 moves w equally far in all.
+it needs. Muon looks at a matrix as a whole, by its singular value decomposition: each is U S V^T. U
+and V have perpendicular columns of length 1, the directions, and S is diagonal, with the singular
+values, how strongly G acts along each. Setting them to 1 moves w equally far in all.
 
 Run       python 06_optim.py                (--steps=1000 for longer trainings)
-Expect    11 s. The race ends near 0.002 for Muon, 0.003 for Adam, 0.01 for momentum, 0.1 for SGD
+Expect    11 to 22 s. The race ends near 0.002 for Muon, 0.003 for Adam, 0.01 for momentum,
+          0.1 for SGD
 Left out  second-order methods; choosing the rate without trying it
 """
 import argparse, inspect, math, os, re, sys
@@ -211,7 +212,7 @@ def momentum(w, dw, state, lr, beta=0.9):
 
 
 def nesterov(w, dw, state, lr, beta=0.9):
-    """Nesterov's momentum (1983; in this form Bengio 2013): beta m + dw is m one step ahead."""
+    """Nesterov's momentum (1983; this form: Bengio 2013): beta m + dw is the next m if dw stays."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += dw
@@ -245,9 +246,9 @@ def adamw(w, dw, state, lr, decay=0.01):
 
 
 # U V^T without a slow decomposition: an odd polynomial of X = U S V^T acts on S alone, because
-# X X^T X = U S^3 V^T. G is scaled so that no singular value s is above 1. Then five rounds of the
-# polynomial below bring every s in 0.01 .. 1 into 0.68 .. 1.14. It is made for speed and never
-# settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, in many more rounds.
+# X X^T X = U S^3 V^T. G is divided by its length, the root of the sum of all s^2: no s is above 1.
+# Then five rounds of the polynomial below bring every s in 0.01 .. 1 into 0.68 .. 1.14. It is made
+# for speed and never settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, but slowly.
 
 def newton_schulz(G, steps=5):
     """About U V^T of G: each singular value s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
@@ -323,10 +324,10 @@ SCHEDULES = {".": constant, "s": staircase, "c": cosine, "l": linear_decay}
 
 
 # ---- new here: first weights --------------------------------------------------------------------
-# An entry of h W adds d_in terms: if the entries of h are about 1 and those of W have the standard
-# deviation std, the sum has std sqrt(d_in). Layer by layer this grows or vanishes, unless std is
-# 1 / sqrt(d_in). ReLU drops half of the mean square, so He (2015) has sqrt(2 / d_in). On the way
-# back the sums have d_out terms; Glorot (2010), for tanh, takes the mean of both.
+# An entry of h W is a sum of d_in terms, and variances of independent terms add up: with entries of
+# h of about 1, and std for W, the sum has the standard deviation sqrt(d_in) times std. Layer by
+# layer this grows or vanishes, unless std is 1 / sqrt(d_in). ReLU drops half of the mean square: He
+# (2015) has sqrt(2 / d_in). Back, d_out terms add up; Glorot (2010), for tanh, averages the two.
 
 def gaussian(std):
     """Independent weights with standard deviation std(d_in, d_out)."""
@@ -419,7 +420,7 @@ def fit(rng, net, X, y, optimizer, lr, steps, schedule=linear_decay, size=60, lo
 # ---- the experiment -----------------------------------------------------------------------------
 
 def descend_valley(optimizer, lr, hessian, bottom, steps):
-    """The path from w = 0, and its heights away hessian away^T / 2, where away = w - bottom."""
+    """The path from w = 0, and its heights, L = away hessian away^T / 2 with away = w - bottom."""
     w, state, path, heights = np.zeros((1, 2)), {}, [], []
     for step in range(1, steps + 2):
         away = w - bottom
@@ -587,9 +588,9 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
           f"{error:.0e}\n")
 
     print("A long valley, 30 times as steep across as along, with no noise. Each optimizer's way\n"
-          "to the bottom, +, in steps 0 to 9 and then o, at the best of 15 rates, which fall; its\n"
+          "to the bottom, +, in steps 0 to 9 and then o, at the best of 15 first rates, and its\n"
           "loss after 50 steps. A path may leave its picture. Each band, of dots or blank, is 6\n"
-          "times as high as the next. The valley lies askew, so that a rate for each weight can\n"
+          "times as high as the next. The valley lies askew, so that a rate for each weight does\n"
           "not make it round. Muon's matrix has one row here: it only sets the length of a step.\n")
     result = {"gradient_error": error, "valley": valley()}
 
@@ -598,7 +599,7 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
           f"spread of {seeds} seeds.\nRates do not compare: SGD multiplies dw by its rate, while "
           "Adam's is about what each weight moves.")
     result["race"] = race(steps, runs, hidden)
-    print("AdamW's decay costs loss on these points; what it gains shows on new ones (11).")
+    print("AdamW's decay costs loss on these points: it is meant for points that are new.")
 
     print("\nSchedules: share of the rate by step, and the loss of momentum at three rates.")
     result["schedules"] = draw_schedules(steps, runs, hidden)
@@ -607,7 +608,9 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     print("\nFirst weights of a net with 30 layers, trained by Adam at a rate of 0.001:")
     result["starts"] = depth_of_starts(seed, steps)
     print("From zeros no W gets a gradient: all h and W are 0. Adam divides by the size of a\n"
-          "gradient, so that even 'too large' learns; plain descent would need a rate near 1e-16.")
+          "gradient, so even 'too large' learns, where plain descent needs a rate near 1e-16;\n"
+          "'too small' does not. Gradients of W are alike in all layers: of the two factors in\n"
+          "h^T da, h fades forward and da backward.")
 
     print("\nThe batch: steps to a loss below 0.1, with momentum at the best of five rates")
     result["batches"] = batch_sizes(seed, 3 * steps, hidden)

@@ -14,8 +14,9 @@ A net multiplies numbers, and a text has none. Three steps lead from one to the 
    row. This is a matrix product: let row n of onehot (N, V) be 1 in the column of the nth id, and
    0 elsewhere; then onehot W holds the N rows. With g for their gradient, dW = onehot^T g, by rule
    2 of 04. So the row of a token that occurs twice gets the sum of two gradients.
- 3 Positions. Attention (09) sees a set of vectors and not their order, so a vector must also say
-   at which position t it stands. Add a vector that depends on t, by a formula, or learned like W.
+ 3 Positions. Attention (09), but for its mask, sees a set of vectors and no order, so a vector must
+   also say at which position t it stands. Add a vector that depends on t, by a formula, or learned
+   like W.
    Or turn what 09 compares: take its numbers in pairs, arrows (a, b), and turn each by the angle
    tw, with another speed w for each pair. 09 compares by dot products, sums over the pairs of
    a a' + b b' = r r' cos(the angle between them), for arrows of lengths r and r'. Turned by tw and
@@ -26,7 +27,7 @@ A GPT (11) learns its W together with all its other weights, by the same gradien
 trained here by themselves, show in seconds what such rows can learn.
 
 Run       python 08_embed.py                                (--data=my.txt for your own text)
-Expect    16 s on two cores; 500 merges in 1 to 2 s; 7 of 10 listed words nearest to their kind
+Expect    16 to 24 s on two cores; 500 merges in some 2 s; 7 of 10 listed words near their kind
 Left out  the regular expression by which GPT-2 cuts a text before it merges; word analogies
 """
 import argparse, contextlib, gzip, hashlib, http.client, inspect, math, os, re, sys, time
@@ -342,7 +343,7 @@ def decode_bytes(ids, tokens):
 def embedding(W, ids):
     """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W.
 
-    W[ids] of 05 has the same gradient; for few tokens, as in 09 to 11, this product is faster.
+    W[ids] of 05 has the same gradient; for small V, as in 09 to 11, this product is faster.
     """
     def vjp(g):
         onehot = ids[:, None] == np.arange(len(W.data))
@@ -566,7 +567,7 @@ def tell_positions(rng, T=16, C=32):
     print("  ".join(f"{name:{2 * T}}" for name in products).rstrip())
     for lines in zip(*(heat_map(table, table.min(), table.max()) for table in products.values())):
         print("  ".join(lines).rstrip())
-    print("\nBoth five places on          (t, s) = (5, 2)     = (10, 7)   largest such change")
+    print(f"\n{'Both moved on by five':29}(t, s) = (5, 2)    at (10, 7)   largest change")
     moved = {}
     for name, table in products.items():
         moved[name] = np.abs(table[5:, 5:] - table[:-5, :-5]).max()

@@ -20,15 +20,15 @@ of 04; [k = j] is 1 if k = j, else 0. As (ln A)' = A' / A, A_ik has A_ik ([k = j
 And r_i = sum_k A_ik sum_d G_id V_kd = sum_d G_id Y_id, a dot product of two rows that we have.
 
 The root: q k is a sum of D products. If they are independent, with mean 0 and variance 1, it has
-the variance D. Without the root scores grow like sqrt(D), softmax gives nearly all attention to one
-key, the derivative of A_ij by S_ij, A_ij (1 - A_ij), fades, and dS with it.
+the variance D. Without the root, scores grow like sqrt(D), and softmax gives nearly all attention
+to one key. Then all A_ij (1 - A_ij), the derivative of A_ij by S_ij, fade, and dS with them.
 The mask: a net that learns to predict the next token must not see it. So causal attention sets the
 scores of later keys to minus infinity: their A_ij are 0, and the others add up to 1.
 The heads: one softmax makes one mean. H heads of D = C/H channels make H means with no more
 multiplications. Side by side these have C channels again, and one more matrix, out, mixes them.
 
-Run       python 09_attention.py                                        (--pairs=10 --seed=1 ...)
-Expect    8 s on two cores; recall: attention 100 %; others, after as many steps, guess: 12 %
+Run       python 09_attention.py                                        (--pairs=10 for longer rows)
+Expect    7 to 9 s on two cores; recall: attention 100 %; others, after as many steps, guess: 12 %
 Left out  positions (08); more layers (10)
 """
 import argparse, inspect, math, os, re, sys, time, tracemalloc
@@ -230,7 +230,7 @@ def linear_decay(step, steps, warmup=20):
 
 
 def cross_entropy(logits, targets):
-    """Mean of -ln softmax(logits)[target] over N rows; logits (N, V), targets (N,) integers."""
+    """Mean of -ln softmax(logits)[target] over N rows; logits (N, K), targets (N,) integers."""
     n = np.arange(len(targets))
     z = logits.data - logits.data.max(1, keepdims=True)
     p = np.exp(z)
@@ -318,7 +318,7 @@ def attention(q, k, v, causal=True):
 # ---- new here: recall ---------------------------------------------------------------------------
 # A row of pairs, such as a3 k7 q1, and a question, k?. The answer is 7. A pair is one position, the
 # embedding of its letter plus that of its digit. All letters of a row differ, and so do its digits:
-# who knows the digits, but not whose they are, is right once in as many times as there are pairs.
+# who knows the digits, but not whose they are, is right in 1 of 8 cases with 8 pairs.
 # The last position asks for one letter, or for two at once. A letter that is asked for has another
 # token than in a pair, and a third if it is asked second: a net must learn what belongs together.
 
@@ -547,7 +547,7 @@ def tell_recall(pairs, channels, steps, lr, seed):
         first, second = right.mean(0)
         print(f"  heads: {heads} {first:32.1%} {second:14.1%} {both[heads]:14.1%}")
     print("Both nets have as many weights. But one head makes one mean, which may hold both\n"
-          "digits and not whose they are: so one of them answers both questions.")
+          "digits and not whose they are: one digit, mostly the first's, answers both questions.")
     return accuracy, both
 
 

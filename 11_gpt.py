@@ -5,10 +5,9 @@ linear_decay, cross_entropy.  07: keep, check_writable, fetch, Progress.  08: re
 embedding, rotary.  09: attention, leaves.  10: rms_norm, feed_forward, token_shift.
 New here: the model, checkpoints, sampling, training on many threads or machines.
 
-A language model gives each possible next character a probability. By the chain rule of
-probability, p(text) is the product of p(character | all before it); here, all before it in a row of
---block characters. The loss is the mean of -ln p, in nats (ln is to the base e) per character. A
-uniform guess among V characters costs ln V.
+A language model gives each possible next character a probability. p(text) is the product of all
+p(character, given all before it); here, all before it in a row of --block characters. The loss is
+the mean of -ln p, in nats per character. A uniform guess among V characters costs ln V.
 
 All work happens on a stream x of C numbers per character, to which each layer adds its findings:
     x = norm(embed[character])
@@ -24,7 +23,7 @@ and keys without norm, less than 0.01, which is what another seed does.
 
 Run       python 11_gpt.py            (--help lists the options; --data=my.txt for your own text)
           python 11_gpt.py --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
-Expect    4.3 minutes on two cores, 0.2 GB; a validation loss of 1.47
+Expect    4 to 6.5 minutes on two cores, 0.2 GB; a validation loss of 1.47
 Left out  dropout; tokens longer than a character (08); half precision
 """
 import os, sys
@@ -271,7 +270,7 @@ def linear_decay(step, steps, warmup=20):
 
 
 def cross_entropy(logits, targets):
-    """Mean of -ln softmax(logits)[target] over N rows; logits (N, V), targets (N,) integers."""
+    """Mean of -ln softmax(logits)[target] over N rows; logits (N, K), targets (N,) integers."""
     n = np.arange(len(targets))
     z = logits.data - logits.data.max(1, keepdims=True)
     p = np.exp(z)
@@ -583,7 +582,7 @@ def average(arrays, comm):
 
 
 def mean_gradients(weights, rows, heads, pool, comm):
-    """gradients() of all rows: the mean over shards, one thread for each, and over machines (06).
+    """gradients() of all rows: the mean over shards, shared by the threads, and over machines (06).
 
     NumPy lets go of Python's lock, so threads do work side by side, and a shard's arrays stay in
     the processor's cache. Its size does not depend on the threads, so neither do the sums.
@@ -602,8 +601,8 @@ def mean_gradients(weights, rows, heads, pool, comm):
 def update(run, grads, share, pool):
     """Muon for the matrices in the blocks, Adam with a sixth of its rate for all else.
 
-    A row of embed, or a column of head, belongs to one character: no direction is worth as much as
-    any other (after Jordan 2024).
+    A row of embed, or a column of head, belongs to one character, frequent or rare: directions
+    there should not all get the same length (after Jordan 2024).
     """
     lr, decay = share * run.settings["lr"], run.settings["decay"]
 
@@ -762,7 +761,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     heads: attention heads in a block
     channels: width of the stream
     lr: highest learning rate of Muon; Adam's is a sixth of it
-    decay: of the matrices in the blocks: each step takes off lr times this share
+    decay: of the matrices in the blocks: each step takes lr times this share off them
     eval_every: steps from one validation, which also saves, to the next
     seed: of weights, batches and samples
     threads: that share the work; 0 for one on each core
