@@ -949,7 +949,7 @@ TROUBLE = """
     --hidden=1000000                --hidden must be between 2 and 1000
     --lr=-1                         --lr must be positive
     --lr=1e9                        identity diverges at step 18: lower --lr
-    --steps=1 --lr=1e300            diverges
+    --steps=1 --lr=1e300            identity diverges: lower --lr
     --activation=none               --activation must be one of identity, sigmoid, tanh
     --activation=                   --activation must be one of identity, sigmoid, tanh
 03_matmul
@@ -1087,7 +1087,7 @@ def troubled(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("script, flags, sentence", troubles())
+@pytest.mark.parametrize("script, flags, sentence", list(troubles()))
 @pytest.mark.filterwarnings("error", *(f"ignore:{alarm} encountered in matmul" for alarm in ALARMS))
 def test_what_cannot_be_done_ends_in_one_sentence(script, flags, sentence, troubled, monkeypatch):
     """And changes no file. SystemExit with a sentence prints it on stderr and exits with 1."""
