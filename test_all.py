@@ -13,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # on small matrices thre
 import numpy as np
 import pytest
 
+signal.signal(signal.SIGINT, signal.default_int_handler)     # a shell's background jobs ignore it
 HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted(HERE.glob("[01][0-9]_*.py"))
 EACH_SCRIPT = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
