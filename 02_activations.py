@@ -25,7 +25,7 @@ layer. If together they shorten it, it vanishes with depth: sigmoid' is at most 
 for about half of the units, for which weights sqrt(2) times as large make up (06).
 
 Run       python 02_activations.py          (--activation=relu to see the plane through ReLUs)
-Expect    3 s. Without a bend at most 75 % on XOR, with one 100 %; after 20 layers of sigmoids
+Expect    2 to 4 s. Without a bend at most 75 % on XOR, with one 100 %; after 20 layers of sigmoids
           about 1e-13 of the gradient is left
 Left out  more than one hidden layer, and why dW = X^T da (04); better optimizers (06)
 """

@@ -17,7 +17,7 @@ byte. In a batch each weight, once it has been fetched, serves all N examples. f
 bytes of float64, and one instruction multiplies twice as many of them.
 
 Run       python 03_matmul.py               (--size=2048 for a larger layer)
-Expect    4 s. One product is ten thousand times as fast as three loops, and a batch of 128 runs
+Expect    5 s. One product is ten thousand times as fast as three loops, and a batch of 128 runs
           several times as many operations a second as a batch of 1
 Left out  how BLAS, the library behind NumPy's @, cuts matrices into tiles that fit the caches
 """

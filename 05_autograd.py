@@ -20,7 +20,7 @@ So an engine needs two things (reverse-mode differentiation; Linnainmaa 1970):
    is in topological order.
 
 Run       python 05_autograd.py             (--steps=1000 to learn the spiral for longer)
-Expect    1 s. Every operation agrees with differences to 1e-8, the net with 04 to 1e-14
+Expect    1 to 2 s. Every operation agrees with differences to 1e-8, the net with 04 to 1e-14
 Left out  gradients of gradients; whole layers as one operation (06 to 11), which is faster
 """
 import argparse, inspect, math, os, re, sys, time, tracemalloc
