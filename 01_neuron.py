@@ -13,13 +13,13 @@ Gradient descent goes against it in small steps; lr is the learning rate:
 How large may lr be? Differentiate again: the second derivatives of L form its Hessian matrix,
     2 [[mean(x^2), mean(x)], [mean(x), 1]]            the same for all w and b: L is a bowl.
 At any point, the gradient is this matrix times the way there from the bottom. An eigenvector is a
-direction that the matrix only stretches, by its eigenvalue s, the curvature. Along it the gradient
-is s times the distance to the bottom, so a step multiplies this distance by 1 - lr s. It shrinks if
-|1 - lr s| < 1, that is if lr < 2/s. The most curved direction sets the limit, 2/s_max. Near it, a
-step leaves 1 - 2 s_min/s_max of the distance in the flattest direction, and s_max / (2 s_min) steps
-leave about 1/2.7 of it, because (1 - q)^(1/q) is about 1/2.7 for small q. Scaled to mean 0 and
-standard deviation 1, x makes the bowl round, [[2, 0], [0, 2]]: the limit is 1, and lr = 0.1 leaves
-1 - 2 lr = 0.8 of every distance at every step.
+direction that the matrix only stretches, by its eigenvalue c, the curvature. Along it the gradient
+is c times the distance to the bottom, so a step multiplies this distance by 1 - lr c. It shrinks if
+|1 - lr c| < 1, that is if lr < 2/c. The most curved direction sets the limit, 2/c_max. With lr near
+it, a step leaves 1 - 2 c_min/c_max of the distance in the flattest direction, and c_max / (2 c_min)
+steps leave about 1/2.7 of it, because (1 - q)^(1/q) is about 1/2.7 for small q. Scaled to mean 0
+and standard deviation 1, x makes the bowl round, [[2, 0], [0, 2]]: the limit is 1, and lr = 0.1
+leaves 1 - 2 lr = 0.8 of every distance at every step.
 
 Run       python 01_neuron.py               (--noise=1 for thermometers that err)
 Expect    0.2 s. F = 1.8000 C + 32.0000 from scaled input; on raw degrees, after 100 steps, a loss
@@ -143,10 +143,10 @@ def main(steps=100, lr=0.1, noise=0.0, seed=0):
     print(f"Gradient against central differences, relative error: {error:.0e}")
 
     hessian = 2 * np.array([[np.mean(x * x), np.mean(x)], [np.mean(x), 1]])
-    s_min, s_max = np.linalg.eigvalsh(hessian)
-    limit, scaled, losses = 2 / s_max, (x - x.mean()) / x.std(), {}
-    print(f"Curvature from {s_min:.2f} to {s_max:.1f}: lr must stay below {limit:.6f}, and the "
-          f"flattest direction\nthen needs about {s_max / s_min / 2:.0f} steps to come 2.7 times "
+    c_min, c_max = np.linalg.eigvalsh(hessian)
+    limit, scaled, losses = 2 / c_max, (x - x.mean()) / x.std(), {}
+    print(f"Curvature from {c_min:.2f} to {c_max:.1f}: lr must stay below {limit:.6f}, and the "
+          f"flattest direction\nthen needs about {c_max / c_min / 2:.0f} steps to come 2.7 times "
           "closer to the bottom.\n")
     print(f"log10 of the loss over {steps} steps, cut off at -12")
     for mark, inputs, rate, what in (("x", x, 1.02 * limit, "2 % above the limit"),

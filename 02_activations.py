@@ -9,8 +9,8 @@ More layers alone do not help: (X W1) W2 = X (W1 W2) is one layer again. An acti
 them does, if it is not a straight line. The rows of X are N examples of D inputs, the columns of
 W1 are K neurons, also called units: the hidden layer. a_ij = (sum over d of X_id W1_dj) + b1_j:
     a = X W1 + b1    (N, K)        h = f(a)    (N, K)        z = h W2 + b2    (N, 1)
-z is called the logit, and sigmoid(z) = 1 / (1 + e^-z), now with e = 2.718, the probability that the
-net gives to y = 1. The loss is minus the logarithm of the probability given to the right answer:
+z is the logit. With e = 2.718 now, sigmoid(z) = 1 / (1 + e^-z) is the probability that the net
+gives to y = 1. The loss is minus the logarithm of the probability given to the right answer:
 for y = 1, -ln sigmoid(z) = ln(1 + e^-z) = ln(1 + e^z) - z, and for y = 0, -ln(1 - sigmoid(z)) =
 ln(1 + e^z). (With the mean square error of sigmoid(z), a net that is sure and wrong would get
 hardly any gradient, as sigmoid' is near 0 there.) In one formula,
@@ -21,8 +21,8 @@ entry by entry, ^T swaps rows and columns; proof in 04):
     dW2 = h^T dz      db2 = sum of dz over the examples      dh = dz W2^T
     da = dh * f'(a)   dW1 = X^T da    db1 = sum of da over the examples
 The bend has its price: on its way back, the gradient is multiplied by f'(a) and by a matrix in each
-layer. If together they shorten it, it vanishes with depth: sigmoid' is at most 1/4, and relu' is 0
-for about half of the units, for which weights sqrt(2) times as large make up (06).
+layer. If together they shorten it, it vanishes with depth: sigmoid' is at most 1/4; relu' is 0 for
+about half of the units, but weights sqrt(2) times as large make up for that (06).
 
 Run       python 02_activations.py          (--activation=relu to see the plane through ReLUs)
 Expect    2 to 4 s. Without a bend at most 75 % on XOR, with one 100 %; after 20 layers of sigmoids
@@ -113,7 +113,7 @@ ROOT = math.sqrt(8 / math.pi)
 
 
 def gelu(x):
-    """x times the share of a normal distribution below x (Hendrycks 2016), nearly.
+    """x times the share of the standard normal distribution below x (Hendrycks 2016), nearly.
 
     That share is (1 + tanh u) / 2 = sigmoid(2 u) within 0.0002, u = sqrt(2/pi) (x + 0.044715 x^3).
     """
@@ -247,7 +247,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
     print(f"One neuron on XOR: loss {np.mean(np.logaddexp(0, z) - xor_y * z):.4f}, which is ln 2 = "
           f"{math.log(2):.4f}: it says "
           f"{' '.join(f'{p:.2f}' for p in sigmoid(z)[:, 0])} to the four.\nNo neuron has a lower "
-          "loss: the gradient is 0 here, and L is convex, a bowl as in 01.")
+          "loss: L is convex. Like the bowl of 01, it is lowest where its\ngradient is 0, as here.")
 
     X, W1, W2 = (rng.standard_normal(shape) for shape in ((5, 2), (2, 8), (8, 3)))
     collapse = relative_error(X @ W1 @ W2, X @ (W1 @ W2))

@@ -166,10 +166,10 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
         print(f"{N:5} {per_byte:8.1f} {rate:8.1f} {rate / per_byte:8.1f} "
               f"|{'#' * round(60 * rate / widest)}")
     print(f"{'best':>5} {'':8} {widest:8.1f} {'':8} |{'#' * 60}")
-    print("In small batches fetching W is the limit, GB/s, in large ones multiplying, GFLOP/s.\n"
-          "For a batch of 1 BLAS has a routine of its own, matrix times vector; 2 may be slower.")
-    print("\nFor an NVIDIA GPU, import cupy as np: the line X @ W + b stays as it is. (To time it, "
-          "wait for\nthe GPU.)")
+    print("Small batches are limited by fetching W, GB/s, large ones by multiplying, GFLOP/s.\n"
+          "For 1 row BLAS has a routine of its own, matrix times vector; 2 rows may be slower.")
+    print("\nOn an NVIDIA GPU, with import cupy as np, X @ W + b should stay as it is "
+          "(not tried).\nTo time it, wait for the GPU.")
     return {"seconds": times, "gflops": rates, "best_gflops": best}
 
 

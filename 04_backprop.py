@@ -18,8 +18,8 @@ Backward, da_l stands for dL/da_l, and so on; z_k is entry k of an example's row
  4 The layer below. h_ij feeds every unit k of its row, by W_jk: dh_ij = sum_k da_ik W_jk, that is
    dh_(l-1) = da_l W_l^T. The max passes it on where a_(l-1) > 0:
    da_(l-1) = dh_(l-1) * (a_(l-1) > 0).
-Rules 2 and 4 are one product each, of as many operations as the forward one: with that, all
-gradients cost three forward passes at most, however many weights there are.
+Rules 2 and 4 are one product each, of as many operations as the forward one. So, counted in
+products, loss and gradients cost three forward passes at most, however many weights there are.
 
 Run       python 04_backprop.py             (--layers=2 --hidden=8 for a net that is too small)
 Expect    1 s. Gradients agree with differences to 1e-8; 99 % after 100 steps; all gradients

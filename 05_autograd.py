@@ -6,7 +6,7 @@ New here: Tensor, an array that can find the gradients of what it was made from;
 
 A net is made of simple operations, and the rules of 04 follow one pattern. Let y = f(x) be one
 operation, on arrays, somewhere on the way to a number L, and let g = dL/dy, of the shape of y. By
-the chain rule, summed over all paths, with i and j running over all entries,
+the chain rule, summed over all paths through y, with i and j running over all entries,
     dL/dx_j = sum over i of g_i J_ij        with the Jacobian J_ij = dy_i/dx_j
 This is the vector-Jacobian product, vjp(g). J itself is never formed: for y = exp(x) it is
 diagonal and vjp(g) = g * y; for Y = A B, rules 4 and 2 of 04 say vjp(G) = (G B^T, A^T G).
@@ -163,7 +163,7 @@ class Tensor:
         was released before.
         """
         # A node leaves the stack twice. First it goes back, with its parents on top. The second
-        # time they are all in the list order, and it follows. Recursion would do, but has a limit.
+        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
         order, seen, stack = [], set(), [(self, False)]
         while stack:
             node, parents_done = stack.pop()
@@ -287,7 +287,7 @@ class Tensor:
     def __getitem__(self, index):
         def vjp(g):
             da = np.zeros_like(self.data)
-            np.add.at(da, index, g)                     # da[index] += g counts each place once
+            np.add.at(da, index, g)                     # da[index] += g keeps the last repeat only
             return (da,)
         return Tensor(self.data[index], (self,), vjp)
 
@@ -295,7 +295,7 @@ class Tensor:
 def gradient_error(rng, f, *arrays):
     """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
 
-    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
+    A plain sum can hide an error: that of the entries of a softmax is 1, and has gradient 0.
     """
     inputs = [Tensor(array) for array in arrays]        # not copies: value() sees each nudge
     y = f(*inputs)
@@ -323,11 +323,11 @@ OPERATIONS = {
     "tanh":          (Tensor.tanh,                          (3, 4)),
     "relu":          (Tensor.relu,                          (3, 4)),
     "sum":           (Tensor.sum,                           (3, 4)),
-    "sum of rows":   (lambda a: a.sum(-1, keepdims=True),   (3, 4)),
+    "sum per row":   (lambda a: a.sum(-1, keepdims=True),   (3, 4)),
     "mean":          (lambda a: a.mean((0, 2)),             (2, 3, 4)),
     "max":           (Tensor.max,                           (3, 4)),
-    "max of rows":   (lambda a: a.max(1),                   (3, 4)),
-    "max of two":    (lambda a: a.max((0, 2), True),        (2, 3, 4)),
+    "max per row":   (lambda a: a.max(1),                   (3, 4)),
+    "max, two axes": (lambda a: a.max((0, 2), True),        (2, 3, 4)),
     "reshape":       (lambda a: a.reshape(2, 6),            (3, 4)),
     "transpose":     (lambda a: a.transpose(2, 0, 1),       (2, 3, 4)),
     "a[1:, ::2]":    (lambda a: a[1:, ::2],                 (3, 4)),
@@ -407,8 +407,8 @@ A small graph: each value, and in brackets how fast y changes with it
     y = example(a2, b2)[-1]
     y.grad = np.ones_like(y.data)
     naive(y)
-    print("c and d were each used twice, by s and by p. If they hand on a gradient when s has\n"
-          "given its share, and all of it again when p has, the shares of s count twice:\na gets "
+    print("c and d were each used twice, by s and by p. If each hands on what s gave it at once,\n"
+          "and later its whole sum, the shares of s count twice:\na gets "
           f"25 + 1 + 3 = {a2.grad:g}, and b 19 + 1 + 2 = {b2.grad:g}. Hence the order.")
 
     y = a * b

@@ -18,12 +18,13 @@ t, m and v 0 at first, beta a little below 1, all but Muon entry by entry:
     Muon        m = beta m + (1 - beta) dw              G = beta m + (1 - beta) dw, a matrix
                                                         w = w - lr U V^T, where G = U S V^T
 Momentum adds up what persists and cancels what flips. RMSProp and Adam divide by a recent size of
-dw, and so give each weight a rate of its own. (The code adds a tiny eps, against division by 0.)
-After t steps, the t shares (1 - beta) beta^i that a mean is made of add up to 1 - beta^t, not to 1,
-and Adam divides by that. AdamW also pulls weights towards 0, so that a net uses no larger ones than
-it needs. Muon looks at a matrix as a whole, by its singular value decomposition: each is U S V^T. U
-and V have perpendicular columns of length 1, the directions, and S is diagonal, with the singular
-values, how strongly G acts along each. Setting them to 1 moves w equally far in all.
+dw, and so give each weight a rate of its own. (The code adds a tiny eps, against division by 0,
+and fits Muon's step to the shape of w.) After t steps, the t shares (1 - beta) beta^i that a mean
+is made of add up to 1 - beta^t, not to 1, and Adam divides by that. AdamW also pulls weights
+towards 0, so that a net uses no larger ones than it needs. Muon looks at a matrix as a whole, by
+its singular value decomposition: every matrix is U S V^T. U and V have perpendicular columns of
+length 1, the directions, and S is diagonal, with the singular values, how strongly G acts along
+each. Setting them to 1 moves w equally far in all.
 
 Run       python 06_optim.py                (--steps=1000 for longer trainings)
 Expect    11 to 22 s. The race ends near 0.002 for Muon, 0.003 for Adam, 0.01 for momentum,
@@ -38,7 +39,8 @@ import numpy as np
 
 
 # ---- carried from 01, 04 and 05, unchanged ------------------------------------------------------
-# Of Tensor, only the methods that are used here; comments are where a thing was new.
+# Of Tensor, only the methods that are used here; comments, and some docstrings, are where a thing
+# was new.
 
 def numeric_gradient(f, x, eps=1e-6):
     """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
@@ -220,7 +222,7 @@ def nesterov(w, dw, state, lr, beta=0.9):
 
 
 def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
-    """RMSProp (Hinton 2012): the gradient over its root mean square. At first v is too small."""
+    """RMSProp (Hinton 2012): dw over its root mean square. First v is too small, steps too long."""
     v = state.setdefault("v", np.zeros_like(w))
     v *= beta
     v += (1 - beta) * dw * dw
@@ -251,7 +253,7 @@ def adamw(w, dw, state, lr, decay=0.01):
 # for speed and never settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, but slowly.
 
 def newton_schulz(G, steps=5):
-    """About U V^T of G: each singular value s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
+    """About U V^T of G: in each step, s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
     if len(G) > len(G.T):
         return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
     X = G / (np.linalg.norm(G) + 1e-7)
@@ -327,7 +329,8 @@ SCHEDULES = {".": constant, "s": staircase, "c": cosine, "l": linear_decay}
 # An entry of h W is a sum of d_in terms, and variances of independent terms add up: with entries of
 # h of about 1, and std for W, the sum has the standard deviation sqrt(d_in) times std. Layer by
 # layer this grows or vanishes, unless std is 1 / sqrt(d_in). ReLU drops half of the mean square: He
-# (2015) has sqrt(2 / d_in). Back, d_out terms add up; Glorot (2010), for tanh, averages the two.
+# (2015) has sqrt(2 / d_in). Back, d_out terms add up; Glorot (2010), for tanh, takes the mean of
+# d_in and d_out.
 
 def gaussian(std):
     """Independent weights with standard deviation std(d_in, d_out)."""
@@ -335,7 +338,7 @@ def gaussian(std):
 
 
 def orthogonal(rng, d_in, d_out):
-    """All singular values sqrt(2): no direction shrinks before the ReLU (Saxe 2014)."""
+    """All singular values sqrt(2): unless d_out < d_in, no direction shrinks (Saxe 2014)."""
     U, _, Vt = np.linalg.svd(rng.standard_normal((d_in, d_out)), full_matrices=False)
     return math.sqrt(2) * U @ Vt
 
@@ -587,11 +590,12 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     print("Gradients of a net with cross_entropy against central differences, relative error: "
           f"{error:.0e}\n")
 
-    print("A long valley, 30 times as steep across as along, with no noise. Each optimizer's way\n"
-          "to the bottom, +, in steps 0 to 9 and then o, at the best of 15 first rates, and its\n"
-          "loss after 50 steps. A path may leave its picture. Each band, of dots or blank, is 6\n"
-          "times as high as the next. The valley lies askew, so that a rate for each weight does\n"
-          "not make it round. Muon's matrix has one row here: it only sets the length of a step.\n")
+    print("A long valley, 30 times as curved across as along, with no noise. Each optimizer's way\n"
+          "to the bottom, +, in steps 0 to 9 and then o, at the best of 15 rates to start with,\n"
+          "and its loss after 50 steps. A path may leave a picture. A band, of dots or blank,\n"
+          "is 6 times as high as the next one inward. The valley lies askew, so that a rate for\n"
+          "each weight does not make it round. Muon's matrix has one row here: it only sets the\n"
+          "length of a step.\n")
     result = {"gradient_error": error, "valley": valley()}
 
     print(f"300 points on a spiral with five arms; {steps} steps on batches of 60, at rates that "
@@ -607,10 +611,10 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
 
     print("\nFirst weights of a net with 30 layers, trained by Adam at a rate of 0.001:")
     result["starts"] = depth_of_starts(seed, steps)
-    print("From zeros no W gets a gradient: all h and W are 0. Adam divides by the size of a\n"
-          "gradient, so even 'too large' learns, where plain descent needs a rate near 1e-16;\n"
-          "'too small' does not. Gradients of W are alike in all layers: of the two factors in\n"
-          "h^T da, h fades forward and da backward.")
+    print("From zeros no W gets a gradient: every h but X is 0, and every da but the last. Adam\n"
+          "divides by the size of a gradient, so even 'too large' learns; 'too small' does not:\n"
+          "its gradients are far below eps, 1e-8. Gradients of W are about alike in all layers:\n"
+          "in h^T da, h fades or grows forward, and da backward.")
 
     print("\nThe batch: steps to a loss below 0.1, with momentum at the best of five rates")
     result["batches"] = batch_sizes(seed, 3 * steps, hidden)
@@ -630,7 +634,7 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     for name, left in zip(("AdamW", "Adam, decay in the gradient"), result["decay"]):
         print(f"  {name:28} leaves {left[0]:.3f} and {left[1]:.3f}")
     print("As a part of the gradient, the decay is divided by the gradient's size, too: where\n"
-          "gradients are small, it is the strongest.")
+          "gradients are small, it is strongest.")
 
     _, X, y, net = task(seed, hidden)
     whole = net_gradients(net, X, y)[1]

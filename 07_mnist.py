@@ -7,8 +7,8 @@ progress, weights on disk.
 
 MNIST (LeCun 1998): 60,000 handwritten digits to learn from and 10,000 to test on, 28 x 28 pixels
 each. The net is that of 06, but wider: 784 pixels, two hidden layers of ReLUs, 10 logits. The
-only new gradient is that of smoothed targets. New are also distortion, and the care that makes a
-score worth trusting:
+only new gradient is that of smoothed targets. The rest is distortion, and what makes a score worth
+trusting:
  1 It counts only on images that the net has not seen: with 670,000 weights a net can learn its
    images by heart. Against that, each image is distorted whenever it is used, never twice alike.
    Bent or moved a little, it is still the same digit. We know that; distortion tells the net.
@@ -16,8 +16,10 @@ score worth trusting:
    chose the defaults on training images that were held out from the training. The last twelfth is
    held out in every run, for validation, and its accuracy is printed: choose by that. The test
    accuracy, at the end, is for reporting.
- 3 The score is itself a sample. If a share p of all such digits is misread, the share among n of
-   them has the standard deviation sqrt(p (1 - p) / n): 0.08 % for p = 0.6 % and n = 10,000.
+ 3 The score is itself a sample. Let p be the share of all such digits that is misread. A random
+   one counts 1, misread, or 0: its variance is p (1 - p), that of a sum of n is n times as much,
+   and the mean of n has the standard deviation sqrt(p (1 - p) / n), 0.08 % for p = 0.6 % and
+   n = 10,000.
 
 Run       python 07_mnist.py                    (--epochs=80 --hidden=1024: 99.5 %, 10 minutes)
 Expect    50 to 80 s on two cores, 0.15 GB; 99.4 % right, and 98.7 % with --distortion=0
@@ -361,7 +363,7 @@ GLYPHS = """
 def draw_digits(rng, n):
     """n images (n, 784) of drawn digits, bent, thick or thin, with noise; and what they are."""
     lines = np.array([list(word) for word in GLYPHS.split()]).reshape(7, 10, 5) == "#"
-    near = np.exp(-(ROWS[:, None] - ROWS) ** 2.0)       # spreads ink, and below some is taken off
+    near = np.exp(-(ROWS[:, None] - ROWS) ** 2.0)       # spreads ink; the loop takes some off
     labels, images = rng.integers(10, size=n), []
     for label in labels:
         image = np.pad(np.kron(lines[:, label], np.ones((3, 3))), ((3, 4), (6, 7)))
@@ -435,18 +437,19 @@ def new_net(rng, hidden):
 
 
 def light(X):
-    """Bytes as float32 from 0 to 1. As bytes, images take a quarter of the room and of the time."""
+    """Bytes as float32 from 0 to 1. Kept as bytes until here, images take a quarter of the room."""
     return X * np.float32(1 / 255)
 
 
 def smoothed(logits, y, share=0.05):
     """Cross-entropy against targets of which this share is spread over all classes (Szegedy 2016).
 
-    The target is (1 - share) onehot(y) + share / 10: 0.955 for the right class, where a target of 1
-    would ask for an infinite logit. Let z be one example's logits, so -ln p_k = ln(sum e^z) - z_k.
-    Their mean, weighed by the target, is ln(sum e^z) - (1 - share) z_y - share (mean of z), that is
-    -ln p_y + share (z_y - mean of z). pull is the derivative of this last term by z, over N. No
-    loss is below 0.282, the sum of -q ln q over the entries q of the target.
+    The target is (1 - share) onehot(y) + share / 10: 0.955 for the right class. A target of 1 would
+    ask for a logit infinitely far above the others. Let z be one example's logits, so -ln p_k =
+    ln(sum e^z) - z_k. Their mean, weighted by the target, is ln(sum e^z) - (1 - share) z_y
+    - share (mean of z), that is -ln p_y + share (z_y - mean of z). pull is the derivative of this
+    last term by z, over N. No loss is below 0.282, the sum of -q ln q over the entries q of the
+    target.
     """
     pull = np.full_like(logits.data, -share / 10 / len(y))
     pull[np.arange(len(y)), y] += share / len(y)

@@ -15,8 +15,7 @@ A net multiplies numbers, and a text has none. Three steps lead from one to the 
    0 elsewhere; then onehot W holds the N rows. With g for their gradient, dW = onehot^T g, by rule
    2 of 04. So the row of a token that occurs twice gets the sum of two gradients.
  3 Positions. Attention (09), but for its mask, sees a set of vectors and no order, so a vector must
-   also say at which position t it stands. Add a vector that depends on t, by a formula, or learned
-   like W.
+   also say at which position t it stands. Add a vector for t, from a formula or learned like W.
    Or turn what 09 compares: take its numbers in pairs, arrows (a, b), and turn each by the angle
    tw, with another speed w for each pair. 09 compares by dot products, sums over the pairs of
    a a' + b b' = r r' cos(the angle between them), for arrows of lengths r and r'. Turned by tw and
@@ -310,7 +309,7 @@ def learn_merges(text, count):
     for new in range(256, 256 + count):
         # All ids are below new, so each pair a, b has a number of its own: a * new + b.
         table = np.bincount(ids[:-1] * new + ids[1:], minlength=new * new).reshape(new, new)
-        # A token may begin with white space, but has none later: so none spans a space.
+        # A token may begin with white space, but has none later: none spans two words.
         table[:, [token[:1].isspace() for token in tokens]] = 0
         a, b = map(int, np.unravel_index(table.argmax(), table.shape))
         if table[a, b] < 2:
@@ -488,7 +487,7 @@ def tell_tokens(rng, text, count):
     print("Longer tokens: a net that looks back over T of them sees more text, but W has more "
           f"rows, and\neach is trained less often. {unknown:.1%} of the words and signs in the "
           "last tenth are not in their\nvocabulary. Bytes can write all: "
-          f"{len(codes)} texts of random Unicode, from Arabic to Chinese,\ncame back from their "
+          f"{len(codes)} texts of random characters, up to three bytes each,\ncame back from their "
           "ids unchanged. A line in words, and in merged bytes:")
     line = next((line for line in held.splitlines() if 40 < len(line) < 60), held[:50])
     print("  " + "|".join(words_of(line)))

@@ -6,8 +6,8 @@ Carried, with their helpers, from 01: numeric_gradient, relative_error, refuse, 
 New here: attention, its gradient, its mask, its heads; what it learns and a hidden layer does not.
 
 A layer of 04 treats each row by itself. Attention lets a position fetch something of others. Three
-matrices make of each position's x (C,) a query x Wq, what it looks for; a key x Wk, what it can be
-found by; and a value x Wv, what it hands over. With these as the rows of Q, K and V, (T, D):
+matrices (C, D) make of each position's x (C,) a query x Wq, what it looks for; a key x Wk, what it
+can be found by; and a value x Wv, what it hands over. With these as the rows of Q, K, V (T, D):
     S = Q K^T / sqrt(D)          S_ij, the score: how well key j fits query i            (T, T)
     A = softmax of each row      A_ij, the attention: positive, and each row adds up to 1  (T, T)
     Y = A V                      y_i is a mean of all values, weighted by fit            (T, D)
@@ -24,8 +24,8 @@ the variance D. Without the root, scores grow like sqrt(D), and softmax gives ne
 to one key. Then all A_ij (1 - A_ij), the derivative of A_ij by S_ij, fade, and dS with them.
 The mask: a net that learns to predict the next token must not see it. So causal attention sets the
 scores of later keys to minus infinity: their A_ij are 0, and the others add up to 1.
-The heads: one softmax makes one mean. H heads of D = C/H channels make H means with no more
-multiplications. Side by side these have C channels again, and one more matrix, out, mixes them.
+The heads: one softmax makes one mean. H heads of D = C/H channels make H means for the same work.
+Side by side these have C channels again, and a last matrix, out, mixes them.
 
 Run       python 09_attention.py                                        (--pairs=10 for longer rows)
 Expect    7 to 9 s on two cores; recall: attention 100 %; others, after as many steps, guess: 12 %
@@ -281,7 +281,8 @@ def look_up_gradients(Q, K, V, A, G):
 # A = E / total is not formed: E is e^S, total the sums of its rows, and Y = E V / total divides a
 # smaller array. With G / total in place of G, dV = E^T G, and dS = E * (G V^T - r) with r from the
 # rows of G and Y. As in 04, to take the largest score off each row keeps exp from overflowing. It
-# is a pass more, done only if some |q| |k|, which no score exceeds, is above 40: e^40 is harmless.
+# is a pass more, done only if the largest |q| times the largest |k|, over sqrt(D), is above 40: no
+# score exceeds that, and e^40 is harmless.
 
 def row_dot(a, b):
     """The dot product of each row of a with the same row of b, rows being the last axis."""
@@ -376,7 +377,7 @@ def recall_logits(weights, ids, heads):
         v = (x @ weights["value"]).reshape(B, T, heads, -1)
         if "query" in weights:
             q, k = queries_and_keys(weights, x, heads)
-        else:                                       # equal scores, equal weights: a mean
+        else:                                       # equal scores: a mean
             q, k = Tensor(np.zeros_like(v.data[:, -1:])), Tensor(np.zeros_like(v.data))
         y = attention(q, k, v).reshape(B, C) @ weights["out"]       # the last may see all
     return y @ weights["answer"]
@@ -457,7 +458,7 @@ def tell_gradients(rng, T=6, D=4):
 
 
 def tell_root(rng, T=64, n=100):
-    """Entropy of the weights of T keys by D, with and without the root: {D: (with, without)}."""
+    """Entropy of the attention to T keys by D, with and without the root: {D: (with, without)}."""
     print(f"\nRandom queries, {T} random keys. entropy: the sum of -A ln A, {math.log(T):.2f} if "
           "all A are equal,\n0 if one is 1. slope: the sum of A (1 - A), by which gradients reach "
           "the scores.\n              with the root          without\n"
@@ -546,8 +547,8 @@ def tell_recall(pairs, channels, steps, lr, seed):
         both[heads] = right.all(1).mean()
         first, second = right.mean(0)
         print(f"  heads: {heads} {first:32.1%} {second:14.1%} {both[heads]:14.1%}")
-    print("Both nets have as many weights. But one head makes one mean, which may hold both\n"
-          "digits and not whose they are: one digit, mostly the first's, answers both questions.")
+    print("Both nets have the same number of weights. But one head makes one mean, which may hold\n"
+          "both digits and not whose they are: one question is answered at the cost of the other.")
     return accuracy, both
 
 

@@ -19,7 +19,7 @@ All work happens on a stream x of C numbers per character, to which each layer a
 Much has improved since GPT-2 (2019). To put one old part back costs, in nats after 300 steps:
 AdamW for Muon at most 0.15; learned positions for rotary 0.16; random out, down and head matrices
 for zeros 0.04; no token shift 0.04; GELU for squared ReLU 0.02; LayerNorm for RMSNorm, or queries
-and keys without norm, less than 0.01, which is what another seed does.
+and keys without norm, less than 0.01, about what another seed changes.
 
 Run       python 11_gpt.py            (--help lists the options; --data=my.txt for your own text)
           python 11_gpt.py --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
@@ -244,7 +244,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
 
 
 def newton_schulz(G, steps=5):
-    """About U V^T of G: each singular value s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
+    """About U V^T of G: in each step, s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
     if len(G) > len(G.T):
         return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
     X = G / (np.linalg.norm(G) + 1e-7)
@@ -539,8 +539,8 @@ def settle(asked, parameters, run, path):
         refuse(changed.get(name, run.settings[name]) != run.settings[name],
                f"{path} holds a GPT with {name}={run.settings[name]}, not {asked[name]}")
     run.settings |= {name: changed[name] for name in TRAINING if name in changed}
-    if "data" in changed or "block" in changed:     # its losses cannot be compared with new ones
-        run.validation = []
+    if asked["steps"] and {"data", "block"} & changed.keys():   # old losses, and the best, are void
+        run.validation, run.best = [], {}
     return asked | run.settings
 
 
@@ -665,8 +665,9 @@ def train(run, s, last, ids, validation_ids, pool, comm):
     finally:
         signal.signal(signal.SIGINT, default)
     if caught or halt.any():
-        print(f"interrupted after step {len(run.losses)}, "
-              f"{'kept in ' + s.out if s.out else 'not kept'}", file=sys.stderr)
+        if rank == 0:
+            print(f"interrupted after step {len(run.losses)}, "
+                  f"{'kept in ' + s.out if s.out else 'not kept'}", file=sys.stderr)
         raise SystemExit(130)
     return seconds
 
@@ -689,12 +690,12 @@ def check(s):
 
 
 def world():
-    """The communicator of all processes that mpiexec has started; None without mpiexec."""
+    """All processes that mpiexec has started, or None; and how many run on this machine."""
     if not {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
-        return None
+        return None, 1
     try:
         from mpi4py import MPI
-        return MPI.COMM_WORLD
+        return MPI.COMM_WORLD, MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).size
     except (ImportError, RuntimeError) as problem:
         refuse(True, f"started under MPI, but mpi4py does not work: {problem}")
 
@@ -727,6 +728,23 @@ def show(run):
     print(plot(curves))
 
 
+def train_on_threads(run, s, last, ids, comm, here):
+    """Time a step, say how long all will take, and train; returns seconds, in all and of steps."""
+    # In a notebook NumPy was perhaps loaded before us: then BLAS has all the threads already.
+    cores = (os.cpu_count() or 1) if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1
+    threads, ranks = s.threads or max(1, cores // here), comm.size if comm else 1
+    left = last - len(run.losses)
+    with ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)) as pool:
+        start = time.perf_counter()
+        mean_gradients(run.weights, np.tile(ids[:s.block + 1], (s.batch, 1)), s.heads, pool, None)
+        minutes = (time.perf_counter() - start) * left / 60
+        print(f"Training: {left} steps of {ranks * s.batch} x {s.block} characters on {threads} "
+              f"threads, about {minutes:.1f} minutes.\n", flush=True)
+        cut, start = int(0.9 * len(ids)), time.perf_counter()
+        stepping = train(run, s, last, ids[:cut], ids[cut:], pool, comm)
+        return time.perf_counter() - start, stepping
+
+
 def write(run, s):
     """Print the prompt and what the GPT makes of it, as it comes; returns the text."""
     text = "".join(character for character in s.prompt if character in run.characters)
@@ -756,8 +774,8 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     steps: updates in all, over which the learning rate falls to 0; with --resume, 0 only writes
     stop: pause after this step, to be resumed; 0 for no pause
     batch: rows of text in an update (under MPI, in each process)
-    block: characters in a row, the longest memory
-    layers: transformer blocks, each of two layers
+    block: characters in a row, the longest memory (not a block of 10)
+    layers: blocks of 10, each of two layers
     heads: attention heads in a block
     channels: width of the stream
     lr: highest learning rate of Muon; Adam's is a sixth of it
@@ -766,9 +784,9 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     seed: of weights, batches and samples
     threads: that share the work; 0 for one on each core
 
-    Returns a dict: val_loss, best_val_loss, train_loss (nats per character), steps, seconds (of
-    this call's training, validation included), tokens_per_second (of the steps), parameters,
-    sample.
+    Returns a dict: val_loss (the last one), best_val_loss, train_loss (nats per character), steps,
+    seconds (of this call's training, validation included), tokens_per_second (of the steps),
+    parameters, sample.
     """
     s, run, seconds, stepping = dict(locals()), None, 0.0, math.nan
     if resume:
@@ -776,8 +794,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
         s = settle(s, inspect.signature(main).parameters, run, resume)
     s = SimpleNamespace(**s)
     check(s)
-    comm = world()
-    ranks = comm.size if comm else 1
+    comm, here = world()
     if comm and comm.rank:                          # one process speaks and writes for all
         s.out, sys.stdout = "", open(os.devnull, "w", encoding="utf-8")
     done, last = len(run.losses) if run else 0, min(s.steps, s.stop or s.steps)
@@ -786,23 +803,13 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     if done < last or not run:
         run, ids = prepare(s, run)
     if done < last:
-        # In a notebook NumPy was perhaps loaded before us: then BLAS has all the threads already.
-        cores = (os.cpu_count() or 1) if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1
-        threads = s.threads or max(1, cores // ranks)
-        pool = ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",))
-        start = time.perf_counter()
-        mean_gradients(run.weights, np.tile(ids[:s.block + 1], (s.batch, 1)), s.heads, pool, None)
-        minutes = (time.perf_counter() - start) * (last - done) / 60
-        print(f"Training: {last - done} steps of {ranks * s.batch} x {s.block} characters on "
-              f"{threads} threads, about {minutes:.1f} minutes.\n", flush=True)
-        cut, start = int(0.9 * len(ids)), time.perf_counter()
-        stepping = train(run, s, last, ids[:cut], ids[cut:], pool, comm)
-        seconds = time.perf_counter() - start
+        seconds, stepping = train_on_threads(run, s, last, ids, comm, here)
         show(run)
-    losses = [loss for _, loss in run.validation] or [math.nan]
-    speed = (last - done) * ranks * s.batch * s.block / stepping
+    measured, losses = zip(*(run.validation or [[len(run.losses), math.nan]]))
+    speed = (last - done) * (comm.size if comm else 1) * s.batch * s.block / stepping
     if done < last:
-        print(f"val loss {losses[-1]:.4f} after {last} steps, {seconds:.1f} s, {speed:.0f} tok/s\n")
+        print(f"val loss {losses[-1]:.4f} after {measured[-1]} steps, {seconds:.1f} s, "
+              f"{speed:.0f} tok/s\n")
     return {"val_loss": losses[-1], "best_val_loss": min(losses), "seconds": seconds,
             "train_loss": (run.losses or [math.nan])[-1], "steps": len(run.losses),
             "tokens_per_second": speed, "parameters": sum(w.size for w in run.weights.values()),

@@ -220,7 +220,7 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_gradient_of(name):
-    """In float64, weighed with a random cotangent, so that no error can cancel in a plain sum."""
+    """In float64, weighted with a random cotangent, so that no error can cancel in a plain sum."""
     function, *arrays = OPERATIONS[name]
     inputs = [gpt.Tensor(array) for array in arrays]
     out = function(*inputs)
@@ -847,6 +847,16 @@ def test_resuming_equals_never_having_stopped(folder):
     assert same_run("whole.npz", "parts.npz")
 
 
+def test_a_pause_tells_what_was_measured_last(folder, capsys):
+    train(steps=12, eval_every=5, stop=7, out="a.npz")
+    assert "after 5 steps," in capsys.readouterr().out
+    Path("other.txt").write_text(TEXT[::-1], encoding="utf-8")
+    gpt.main(resume="a.npz", data="other.txt", stop=9, out="b.npz", tokens=20)
+    kept = gpt.load("b.npz")                            # of another text, nothing was measured yet
+    assert "val loss nan after 9 steps" in capsys.readouterr().out
+    assert len(kept.losses) == 9 and not kept.validation and not kept.best
+
+
 def test_ten_steps_and_ten_more_are_twenty(folder):
     train(steps=10, out="parts.npz")                    # all within the warm-up
     gpt.main(resume="parts.npz", out="parts.npz", steps=20, tokens=0)
@@ -1030,7 +1040,7 @@ TROUBLE = """
     --batch=0                       --batch must be positive
     --layers=-1                     --layers must be positive
     --channels=10000000000          --channels must be positive and below 2^31
-    --channels=2000000              there is not enough memory for these sizes
+    --channels=6000000 --data=abc.txt   there is not enough memory for these sizes
     --steps=-1                      --steps must be 0 or more
     --lr=nan                        --lr must be positive
     --lr=1e30                       training diverges at step 2
