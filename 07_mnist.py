@@ -578,7 +578,7 @@ def show_results(net, X, y, logits):
 
 # ---- the experiment -----------------------------------------------------------------------------
 
-def main(data="", out="mnist.npz", load="", epochs=30, batch=256, hidden=512, lr=0.002,
+def main(data="", out="mnist.npz", load="", epochs=24, batch=256, hidden=512, lr=0.002,
          distortion=1.0, seed=0):
     """Train a net on handwritten digits, keep its weights, and look at what it got wrong.
 

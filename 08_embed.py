@@ -34,6 +34,10 @@ import urllib.request, zlib
 from collections import Counter
 from pathlib import Path
 
+if "numpy" not in sys.modules:                      # one BLAS thread: small matrices need no more
+    for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
+        os.environ.setdefault(f"{threads}_THREADS", "1")
+
 import numpy as np
 
 # V vocabulary, N tokens, C channels (numbers in a vector); ids (N,) integers below V, W (V, C)

@@ -33,6 +33,10 @@ Left out  positions (08); more layers (10)
 """
 import argparse, inspect, math, os, re, sys, time, tracemalloc
 
+if "numpy" not in sys.modules:                      # one BLAS thread: small matrices need no more
+    for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
+        os.environ.setdefault(f"{threads}_THREADS", "1")
+
 import numpy as np
 
 # B batch, T positions (Tq of queries, Tk of keys), C channels, H heads, D = C/H; N = B*T rows

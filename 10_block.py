@@ -34,6 +34,10 @@ Left out  biases of the matrices; a real text (11)
 """
 import argparse, inspect, math, os, re, sys
 
+if "numpy" not in sys.modules:                      # one BLAS thread: small matrices need no more
+    for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
+        os.environ.setdefault(f"{threads}_THREADS", "1")
+
 import numpy as np
 
 # B batch, T positions, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per position
@@ -693,7 +697,7 @@ def tell_sorting(seed, seeds, digits, layers, heads, channels, steps, lr):
     return right
 
 
-def main(deepest=48, digits=8, layers=4, heads=2, channels=32, steps=700, lr=0.005, seeds=1,
+def main(deepest=48, digits=8, layers=4, heads=2, channels=32, steps=600, lr=0.005, seeds=1,
          seed=0):
     """Check the parts, send signals through stacks of blocks, and take apart a net that sorts.
 

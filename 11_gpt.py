@@ -26,17 +26,15 @@ Run       python 11_gpt.py            (--help lists the options; --data=my.txt f
 Expect    4 to 6.5 minutes on two cores, 0.2 GB; a validation loss of 1.47
 Left out  dropout; tokens longer than a character (08); half precision
 """
-import os, sys
-
-if "numpy" not in sys.modules:                      # one BLAS thread: we split the batch ourselves
-    for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
-        os.environ.setdefault(f"{threads}_THREADS", "1")
-
-import argparse, contextlib, gzip, hashlib, http.client, inspect, json, math, re, signal
+import argparse, contextlib, gzip, hashlib, http.client, inspect, json, math, os, re, signal, sys
 import time, urllib.request, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+
+if "numpy" not in sys.modules:                      # one BLAS thread: we split the batch ourselves
+    for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
+        os.environ.setdefault(f"{threads}_THREADS", "1")
 
 import numpy as np
 
@@ -760,8 +758,8 @@ def write(run, s):
 
 
 def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0.8, top_k=0,
-         steps=1200, stop=0, batch=32, block=128, layers=4, heads=4, channels=128, lr=0.03,
-         decay=0.3, eval_every=200, seed=0, threads=0):
+         steps=1000, stop=0, batch=32, block=128, layers=4, heads=4, channels=128, lr=0.03,
+         decay=0.3, eval_every=250, seed=0, threads=0):
     """Train a GPT on a text, keep it in a file, and write on in the manner of the text.
 
     data: a UTF-8 text to learn from; empty for tiny Shakespeare, from data/ or downloaded
