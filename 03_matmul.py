@@ -58,7 +58,8 @@ def command_line(main):
         refuse(True, "there is not enough memory for these sizes")
     except OSError as problem:                      # a full disk; or who read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        refuse(not isinstance(problem, BrokenPipeError), problem)
+        gone = isinstance(problem, BrokenPipeError) or os.name == "nt" and problem.errno == 22
+        refuse(not gone, problem)
 
 
 # ---- new here -----------------------------------------------------------------------------------

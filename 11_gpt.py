@@ -86,7 +86,8 @@ def command_line(main):
         refuse(True, "there is not enough memory for these sizes")
     except OSError as problem:                      # a full disk; or who read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        refuse(not isinstance(problem, BrokenPipeError), problem)
+        gone = isinstance(problem, BrokenPipeError) or os.name == "nt" and problem.errno == 22
+        refuse(not gone, problem)
 
 
 def keep(path, write):
@@ -728,8 +729,9 @@ def show(run):
 
 def train_on_threads(run, s, last, ids, comm, here):
     """Time a step, say how long all will take, and train; returns seconds, in all and of steps."""
-    # In a notebook NumPy was perhaps loaded before us: then BLAS has all the threads already.
-    cores = (os.cpu_count() or 1) if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        cores = 1                                   # in a notebook, BLAS has the threads already
     threads, ranks = s.threads or max(1, cores // here), comm.size if comm else 1
     left = last - len(run.losses)
     with ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)) as pool:

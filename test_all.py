@@ -8,7 +8,8 @@ import ast, errno, gzip, hashlib, importlib.util, inspect, json, math, os, re, s
 import signal, socket, subprocess, sys, time, tracemalloc
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # on small matrices threads only wait
+for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
+    os.environ.setdefault(f"{threads}_THREADS", "1")    # on small matrices threads only wait
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ EACH_SCRIPT = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.ste
 SHAKESPEARE = HERE / "data" / "tinyshakespeare.txt"
 RNG = np.random.default_rng(0)
 
-# A proxy that is a closed port of this machine: no test can reach the network, none waits for it.
+# A proxy that is a closed port of this machine: no test can reach the network, or waits for long.
 OFFLINE = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")} | {"no_proxy": ""}
 
 TEXT = "To be, or not to be, that is the question:\n" * 20
@@ -55,6 +56,13 @@ FLAGS = {                                               # what makes each script
 # On Apple Silicon NumPy's matmul gives false alarms (its issue 28687).
 ALARMS = ["divide by zero", "overflow", "invalid value"] if sys.platform == "darwin" else []
 STRICT = ["-W", "error", *(f"-Wignore:{alarm} encountered in matmul" for alarm in ALARMS)]
+if ALARMS:
+    os.environ["PYTHONWARNINGS"] = ",".join(f"ignore:{alarm} encountered in matmul"
+                                            for alarm in ALARMS)
+# Open MPI, unlike MPICH, asks to be told that it may start more processes than cores, or as root.
+os.environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+               "OMPI_MCA_rmaps_base_oversubscribe": "1",
+               "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
 
 def run(script, *arguments, folder, options=STRICT, environment=()):
@@ -72,8 +80,10 @@ def the_same_numbers_in_any_order():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a short text, made the working directory."""
+    """A folder with a short text, made the working directory, without a network."""
     monkeypatch.chdir(tmp_path)
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
     Path("text.txt").write_text(TEXT, encoding="utf-8")
     return tmp_path
 
@@ -649,10 +659,10 @@ def test_07_drawn_digits_can_be_learned(folder, capsys, monkeypatch):
     assert os.listdir() == ["text.txt"]                 # nothing is left behind
 
 
-@pytest.mark.skipif(not (HERE / "data" / "t10k-images-idx3-ubyte.gz").exists(),
+@pytest.mark.skipif(not all((HERE / "data" / f"{name}.gz").exists() for name in mnist.FILES),
                     reason="data/ does not hold MNIST")
 def test_07_mnist(folder, capsys):
-    os.symlink(HERE / "data", "data")
+    shutil.copytree(HERE / "data", "data")
     result = mnist.main(epochs=1, hidden=64, out="")
     assert result["test_accuracy"] > 0.9
     assert capsys.readouterr().out.startswith("MNIST: 55,000 images to train on, 5,000 held out")
@@ -720,7 +730,7 @@ def test_08_a_text_of_few_words(folder, capsys):
 
 @pytest.mark.skipif(not SHAKESPEARE.exists(), reason="data/tinyshakespeare.txt is not there")
 def test_08_shakespeare(folder, capsys):
-    os.symlink(HERE / "data", "data")
+    shutil.copytree(HERE / "data", "data")
     result = embed.main(merges=100, steps=400)
     assert 0.95 > result["same_kind"] > 0.5 > 0.15 > result["chance"]
     lengths = [length for _, length in result["tokens"].values()]
@@ -835,7 +845,8 @@ def test_same_seed_same_run_whatever_the_threads(folder, monkeypatch):
     monkeypatch.setattr(gpt, "SHARD", TINY["block"])    # each of the rows is a shard of its own
     for name, threads, seed in (("one", 1, 0), ("three", 3, 0), ("other", 1, 1)):
         train(threads=threads, seed=seed, out=name)
-    assert same_run("one", "three") and not same_run("one", "other")
+    assert same_run("one", "three")
+    assert not np.array_equal(*(gpt.load(name).weights["embed"] for name in ("one", "other")))
 
 
 def test_resuming_equals_never_having_stopped(folder):
@@ -879,11 +890,12 @@ def test_sampling_from_a_checkpoint(folder, capsys):
 
 
 def test_the_best_weights_are_kept(folder):
-    train(steps=40, eval_every=10, lr=1.0, out="a.npz")
-    kept = gpt.load("a.npz")
-    losses = [loss for _, loss in kept.validation]
-    same = all(np.array_equal(kept.best[name], kept.weights[name]) for name in kept.weights)
-    assert same == (losses[-1] == min(losses))
+    for stop, last_is_best in (10, False), (40, True):  # at this rate the loss rises at first
+        train(steps=40, eval_every=10, lr=3.0, stop=stop, out="a.npz")
+        kept = gpt.load("a.npz")
+        losses = [loss for _, loss in kept.validation]
+        same = all(np.array_equal(kept.best[name], kept.weights[name]) for name in kept.weights)
+        assert same == (losses[-1] == min(losses)) == last_is_best
 
 
 def test_divergence_is_named_and_the_last_good_checkpoint_stays(folder):
@@ -905,6 +917,7 @@ def endless_training(folder, *flags):
 def test_a_killed_run_leaves_a_whole_checkpoint(folder, delay):
     with endless_training(folder, "--eval_every=1") as process:
         while not Path("gpt.npz").exists():
+            assert process.poll() is None
             time.sleep(0.01)
         time.sleep(delay)
         process.kill()
@@ -914,8 +927,9 @@ def test_a_killed_run_leaves_a_whole_checkpoint(folder, delay):
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot interrupt one process alone")
 def test_ctrl_c_keeps_the_run_after_a_whole_step(folder):
     with endless_training(folder) as process:
-        while process.stdout.readline().split()[:1] != ["1"]:
-            pass
+        for line in process.stdout:
+            if line.split()[:1] == ["1"]:
+                break
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130 and errors.count("\n") == 1
@@ -1040,7 +1054,7 @@ TROUBLE = """
     --batch=0                       --batch must be positive
     --layers=-1                     --layers must be positive
     --channels=10000000000          --channels must be positive and below 2^31
-    --channels=6000000 --data=abc.txt   there is not enough memory for these sizes
+    --channels=9000000 --data=abc.txt   there is not enough memory for these sizes
     --steps=-1                      --steps must be 0 or more
     --lr=nan                        --lr must be positive
     --lr=1e30                       training diverges at step 2
@@ -1113,7 +1127,7 @@ def test_what_cannot_be_done_ends_in_one_sentence(script, flags, sentence, troub
     before = contents()
     with pytest.raises(SystemExit) as caught:
         module.command_line(module.main)
-    said = caught.value.code
+    said = caught.value.code.replace("\\", "/")         # as Windows writes its paths
     assert said.startswith("error: ") and sentence in said and "\n" not in said
     assert contents() == before
 
@@ -1143,16 +1157,18 @@ def test_a_checkpoint_is_read_with_care(folder):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
 def test_files_are_kept_whole(folder):
-    """Behind a link, beside a second run, and if they are read-only."""
+    """Behind a link, and in a .part that no other run writes to."""
     Path("real.npz").write_bytes(b"")
     os.symlink("real.npz", "link.npz")
-    gpt.keep("link.npz", lambda file: np.savez(file, W=np.ones(3)))
+    parts = []
+
+    def write(file):
+        parts.extend(Path().glob("*.part"))
+        np.savez(file, W=np.ones(3))
+    gpt.keep("link.npz", write)
     assert Path("link.npz").is_symlink() and Path("real.npz").stat().st_size > 100
     gpt.check_writable("link.npz")
-    Path("other.npz.part").write_bytes(b"of another run")
-    train(out="other.npz")
-    assert Path("other.npz.part").read_bytes() == b"of another run"
-    assert len(list(Path().glob("*.part"))) == 1
+    assert parts == [Path(f"real.npz.{os.getpid()}.part")] and not list(Path().glob("*.part"))
 
 
 @pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write anywhere")
@@ -1286,7 +1302,7 @@ def test_help_lists_every_option_and_a_wrong_one_is_refused(path, folder, capsys
     status, listed, _ = call("--help")
     assert status == 0 and path.stem[:2] in listed
     for name in inspect.signature(script.main).parameters:
-        assert re.search(rf"--{name} [A-Z_]+\s+\S.*\(default:\s", listed, re.S)
+        assert re.search(rf"--{name} [A-Z_]+\s+[^\s(]((?!\n  --).)*\(default:\s", listed, re.S)
     for flag, (status, sentence) in WRONG_FLAGS.items():
         code, _, said = call(flag)
         assert sentence in said if status == 2 else sentence in code
@@ -1333,7 +1349,8 @@ def test_a_text_in_other_letters_runs_on_an_ascii_console(folder):
 def test_ctrl_c_ends_in_one_line(path, tmp_path):
     """At the first line of output; 01 may be done before the signal comes."""
     shutil.copy(path, tmp_path)
-    with subprocess.Popen([sys.executable, "-u", path.name], cwd=tmp_path, text=True,
+    longer = ["--steps=5000"] * (path.stem == "01_neuron")
+    with subprocess.Popen([sys.executable, "-u", path.name, *longer], cwd=tmp_path, text=True,
                           env=os.environ | OFFLINE, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:
         process.stdout.readline()
@@ -1361,7 +1378,7 @@ def test_pasted_into_a_notebook_cell(path, folder, monkeypatch):
 def test_output_that_nobody_reads_to_its_end(folder):
     with endless_training(folder) as process:
         process.stdout.close()
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == "" and process.wait(timeout=20) == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the shell of Windows is another")
@@ -1377,5 +1394,6 @@ def test_output_that_goes_nowhere(script, output, status, said, folder):
     flags = {"07_mnist": ["--data=own", "--epochs=1", "--hidden=8", "--batch=8"],
              "11_gpt": ["--data=text.txt", *TINY_FLAGS]}.get(script, [])
     command = shlex.join([sys.executable, f"{script}.py", *flags])
-    result = subprocess.run(["sh", "-c", f"{command} {output}"], capture_output=True, text=True)
+    result = subprocess.run(["sh", "-c", f"{command} {output}"], capture_output=True, text=True,
+                            timeout=80)
     assert (result.returncode, result.stderr) == (status, said)
