@@ -27,8 +27,7 @@ length 1, the directions, and S is diagonal, with the singular values, how stron
 each. Setting them to 1 moves w equally far in all.
 
 Run       python 06_optim.py                (--steps=1000 for longer trainings)
-Expect    11 to 22 s. The race ends near 0.002 for Muon, 0.003 for Adam, 0.01 for momentum,
-          0.1 for SGD
+Expect    13 s. The race ends near 0.002 for Muon, 0.003 for Adam, 0.01 for momentum, 0.1 for SGD
 Left out  second-order methods; choosing the rate without trying it
 """
 import argparse, inspect, math, os, re, sys
