@@ -253,7 +253,7 @@ def adamw(w, dw, state, lr, decay=0.01):
 # for speed and never settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, but slowly.
 
 def newton_schulz(G, steps=5):
-    """About U V^T of G: in each step, s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
+    """About U V^T of G: a step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of singular values s."""
     if len(G) > len(G.T):
         return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
     X = G / (np.linalg.norm(G) + 1e-7)

@@ -243,7 +243,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
 
 
 def newton_schulz(G, steps=5):
-    """About U V^T of G: in each step, s becomes 3.4445 s - 4.7750 s^3 + 2.0315 s^5."""
+    """About U V^T of G: a step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of singular values s."""
     if len(G) > len(G.T):
         return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
     X = G / (np.linalg.norm(G) + 1e-7)
@@ -729,7 +729,8 @@ def show(run):
 
 def train_on_threads(run, s, last, ids, comm, here):
     """Time a step, say how long all will take, and train; returns seconds, in all and of steps."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    ours = hasattr(os, "sched_getaffinity")         # a container or a cluster may give us a part
+    cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
     if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
         cores = 1                                   # in a notebook, BLAS has the threads already
     threads, ranks = s.threads or max(1, cores // here), comm.size if comm else 1
@@ -739,7 +740,7 @@ def train_on_threads(run, s, last, ids, comm, here):
         mean_gradients(run.weights, np.tile(ids[:s.block + 1], (s.batch, 1)), s.heads, pool, None)
         minutes = (time.perf_counter() - start) * left / 60
         print(f"Training: {left} steps of {ranks * s.batch} x {s.block} characters on {threads} "
-              f"threads, about {minutes:.1f} minutes.\n", flush=True)
+              f"thread{'s' * (threads > 1)}, about {minutes:.1f} minutes.\n", flush=True)
         cut, start = int(0.9 * len(ids)), time.perf_counter()
         stepping = train(run, s, last, ids[:cut], ids[cut:], pool, comm)
         return time.perf_counter() - start, stepping
@@ -774,8 +775,8 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     steps: updates in all, over which the learning rate falls to 0; with --resume, 0 only writes
     stop: pause after this step, to be resumed; 0 for no pause
     batch: rows of text in an update (under MPI, in each process)
-    block: characters in a row, the longest memory (not a block of 10)
-    layers: blocks of 10, each of two layers
+    block: characters in a row, the longest memory
+    layers: transformer blocks (10), each of two layers
     heads: attention heads in a block
     channels: width of the stream
     lr: highest learning rate of Muon; Adam's is a sixth of it
