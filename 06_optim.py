@@ -498,9 +498,9 @@ def race(steps, seeds, hidden):
         tries = {lr: final_losses(seeds, hidden, optimizer, lr, steps) for lr in rates}
         best = min(tries, key=lambda lr: np.mean(tries[lr]))
         results[name] = np.mean(tries[best])
+        spread = np.std(tries[best], ddof=min(1, len(seeds) - 1))
         row = "  ".join(f"{lr:g}: {np.mean(losses):.2g}" for lr, losses in tries.items())
-        print(f"{name:10} {best:10g} {results[name]:10.4f} {np.std(tries[best]):7.4f}   {row}",
-              flush=True)
+        print(f"{name:10} {best:10g} {results[name]:10.4f} {spread:7.4f}   {row}", flush=True)
     return results
 
 
