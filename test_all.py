@@ -6,6 +6,7 @@ Nothing here needs the network. Tests that need the real data skip where data/ d
 """
 import ast, errno, gzip, hashlib, importlib.util, inspect, json, math, os, re, shlex, shutil
 import signal, socket, subprocess, sys, time, tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
@@ -731,10 +732,10 @@ def test_08_a_text_of_few_words(folder, capsys):
 @pytest.mark.skipif(not SHAKESPEARE.exists(), reason="data/tinyshakespeare.txt is not there")
 def test_08_shakespeare(folder, capsys):
     shutil.copytree(HERE / "data", "data")
-    result = embed.main(merges=100, steps=400)
-    assert 0.95 > result["same_kind"] > 0.5 > 0.15 > result["chance"]
+    result = embed.main(merges=50, steps=250)
+    assert 0.95 > result["same_kind"] > 0.4 > 0.15 > result["chance"]
     lengths = [length for _, length in result["tokens"].values()]
-    assert 1.5 < result["tokens"]["bytes, 100 merges"][1] < max(lengths) < 5
+    assert 1.3 < result["tokens"]["bytes, 50 merges"][1] < max(lengths) < 5
     *others, rotary = result["moved"].values()
     assert rotary < 1e-6 < 0.1 < min(others)
 
@@ -1266,18 +1267,20 @@ SURROUNDINGS = {                                        # flags of Python, envir
 }
 
 
-@pytest.mark.parametrize("surroundings", SURROUNDINGS)
 @EACH_SCRIPT
-def test_runs_alone_offline_anywhere(path, surroundings, tmp_path):
+def test_runs_alone_offline_anywhere(path, tmp_path):
     """In a folder with nothing else and an odd name, whatever the console, without any input."""
-    options, environment = SURROUNDINGS[surroundings]
-    folder = tmp_path / "a caf\u00e9 #%&"
-    folder.mkdir()
-    result = run(path.name, *FLAGS[path.stem], folder=folder, options=options,
-                 environment=environment | {"PYTHONUTF8": "0"})
-    assert (result.returncode, result.stderr) == (0, "")
-    if path.stem in ("08_embed", "11_gpt"):
-        assert "Python's own help texts" in result.stdout
+    def go(surroundings):
+        options, environment = SURROUNDINGS[surroundings]
+        folder = tmp_path / f"a caf\u00e9 #%& {surroundings}"
+        folder.mkdir()
+        return run(path.name, *FLAGS[path.stem], folder=folder, options=options,
+                   environment=environment | {"PYTHONUTF8": "0"})
+    with ThreadPoolExecutor(len(SURROUNDINGS)) as pool:         # side by side
+        for name, result in zip(SURROUNDINGS, pool.map(go, SURROUNDINGS)):
+            assert (name, result.returncode, result.stderr) == (name, 0, "")
+            if path.stem in ("08_embed", "11_gpt"):
+                assert "Python's own help texts" in result.stdout
 
 
 WRONG_FLAGS = {
