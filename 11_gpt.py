@@ -728,9 +728,12 @@ def show(run):
 
 
 def train_on_threads(run, s, last, ids, comm, here):
-    """Time a step, say how long all will take, and train; returns seconds, in all and of steps."""
-    ours = hasattr(os, "sched_getaffinity")         # a container or a cluster may give us a part
-    cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
+    """Time a step, say how long all will take, and train; returns seconds, in all and of steps.
+
+    Of the processes in comm, here is the number that shares this machine.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)       # on Linux: the cores that we may use
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
         cores = 1                                   # in a notebook, BLAS has the threads already
     threads, ranks = s.threads or max(1, cores // here), comm.size if comm else 1

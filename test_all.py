@@ -567,6 +567,8 @@ def test_06_what_the_page_says(capsys):
     starts = result["starts"]
     assert starts["zeros"] == starts["too small"] < 0.34 and starts["He, ReLU"] > 0.9
     assert result["clipping"][0.3][0] < 0.3 < result["clipping"][math.inf][0]
+    needed = result["batches"]
+    assert 40 < needed[300] < needed[100] < needed[30] < 250
     apart, within = result["decay"]
     assert np.allclose(apart, 0.999 ** 1000, atol=0.01) and within[1] < 1e-3 < 0.3 < within[0]
 
@@ -848,6 +850,27 @@ def test_same_seed_same_run_whatever_the_threads(folder, monkeypatch):
         train(threads=threads, seed=seed, out=name)
     assert same_run("one", "three")
     assert not np.array_equal(*(gpt.load(name).weights["embed"] for name in ("one", "other")))
+
+
+def test_a_thread_for_each_core_that_is_ours(folder, monkeypatch, capsys):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    for cores in 1, 3:
+        monkeypatch.setattr(gpt.os, "sched_getaffinity", lambda _: range(cores), raising=False)
+        train()
+        assert f"on {cores} thread{'s' * (cores > 1)}," in capsys.readouterr().out
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")     # BLAS has the cores, as in a notebook
+    train()
+    assert "on 1 thread," in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", ["08_embed", "09_attention", "10_block", "11_gpt"])
+def test_blas_gets_one_thread_before_numpy_is_loaded(script):
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
+    code = (f"import os, runpy; runpy.run_path('{script}.py'); "
+            "print(os.environ['OPENBLAS_NUM_THREADS'])")
+    told = subprocess.run([sys.executable, "-c", code], cwd=HERE, env=clean, capture_output=True,
+                          text=True, timeout=80)
+    assert told.stdout == "1\n"
 
 
 def test_resuming_equals_never_having_stopped(folder):
