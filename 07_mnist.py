@@ -13,12 +13,12 @@ trusting:
    images by heart. Against that, each image is distorted whenever it is used, never twice alike.
    Bent or moved a little, it is still the same digit. We know that; distortion tells the net.
  2 Settings are choices. The best of many is partly luck, so the images that decided flatter it. We
-   chose the defaults on training images that were held out from the training. The last twelfth is
-   held out in every run, for validation, and its accuracy is printed: choose by that. The test
-   accuracy, at the end, is for reporting.
+   chose the defaults on training images that were held out from the training, and the epochs so
+   that they fit a minute. The last twelfth is held out in every run, for validation, and its
+   accuracy is printed: choose by that. The test accuracy, at the end, is for reporting.
  3 The score is itself a sample. Let p be the share of all such digits that is misread. A random
    one counts 1, misread, or 0: its variance is p (1 - p), that of a sum of n is n times as much,
-   and the mean of n has the standard deviation sqrt(p (1 - p) / n), 0.08 % for p = 0.6 % and
+   and the mean of n has the standard deviation sqrt(p (1 - p) / n), 0.08 % for p = 0.7 % and
    n = 10,000.
 
 Run       python 07_mnist.py                    (--epochs=80 --hidden=1024: 99.5 %, 8 minutes)
