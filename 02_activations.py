@@ -1,112 +1,33 @@
-"""02  Activations: why layers need a bend between them.
+"""02  Activations: why a network needs a nonlinearity between its layers.
 
-Carried from 01: numeric_gradient, relative_error, refuse, plot, command_line.
-New here: a hidden layer, activation functions and their derivatives, gradients by hand.
+XOR is 1 if exactly one of two inputs is 1. One neuron cannot compute it: let it
+say 1 where z = w1 x1 + w2 x2 + b is above 0. For every choice of weights
+    z(0,1) + z(1,0) = z(0,0) + z(1,1)
+but the left side would have to be positive and the right side not. More layers
+alone do not help, because two linear layers are one linear layer. With a
+nonlinear function between them, the activation, a network can learn XOR.
 
-XOR is 1 if just one of two inputs is 1. One neuron, z = w1 x1 + w2 x2 + b, cannot say 1 by z > 0:
-z(0,1) + z(1,0) = z(0,0) + z(1,1), but the left side would have to be positive, the right not.
-More layers alone do not help: (X W1) W2 = X (W1 W2) is one layer again. An activation f between
-them does, if it is not a straight line. The rows of X are N examples of D inputs, the columns of
-W1 are K neurons, also called units: the hidden layer. a_ij = (sum over d of X_id W1_dj) + b1_j:
-    a = X W1 + b1    (N, K)        h = f(a)    (N, K)        z = h W2 + b2    (N, 1)
-z is the logit. With e = 2.718 now, sigmoid(z) = 1 / (1 + e^-z) is the probability that the net
-gives to y = 1. The loss is minus the logarithm of the probability given to the right answer:
-for y = 1, -ln sigmoid(z) = ln(1 + e^-z) = ln(1 + e^z) - z, and for y = 0, -ln(1 - sigmoid(z)) =
-ln(1 + e^z). (With the mean square error of sigmoid(z), a net that is sure and wrong would get
-hardly any gradient, as sigmoid' is near 0 there.) In one formula,
-    L = mean(ln(1 + e^z) - y z)
-Backwards through the same lines, by the chain rule (dz stands for dL/dz, and so on; * multiplies
-entry by entry, ^T swaps rows and columns; proof in 04):
-    dz = (sigmoid(z) - y) / N      because (ln(1 + e^z))' = e^z / (1 + e^z) = sigmoid(z)
-    dW2 = h^T dz      db2 = sum of dz over the examples      dh = dz W2^T
-    da = dh * f'(a)   dW1 = X^T da    db1 = sum of da over the examples
-The bend has its price: on its way back, the gradient is multiplied by f'(a) and by a matrix in each
-layer. If together they shorten it, it vanishes with depth: sigmoid' is at most 1/4; relu' is 0 for
-about half of the units, but weights sqrt(2) times as large make up for that (06).
-
-Run       python 02_activations.py          (--activation=relu to see the plane through ReLUs)
-Expect    2 to 4 s. Without a bend at most 75 % on XOR, with one 100 %; after 20 layers of sigmoids
-          about 1e-13 of the gradient is left
-Left out  more than one hidden layer, and why dW = X^T da (04); better optimizers (06)
+Run           python 02_activations.py
+Expect        2 to 4 s. Without a nonlinearity at most 75 % on XOR, with one
+              100 %; after 20 layers of sigmoids about 1e-13 of the gradient
+              is left
+Try           --activation=relu   the plane as a network of ReLUs divides it
+              --lr=5              a larger rate; what diverges says so in its row
+Left out      more than one hidden layer, and why dW = X^T da (04); better
+              optimizers (06)
+Carried from  01: numeric_gradient, relative_error
 """
-import argparse, inspect, math, os, re, sys
+import argparse, inspect, math, os, sys
 
 import numpy as np
 
 # N examples, D inputs, K hidden units; X (N, D), y (N, 1)
 
 
-# ---- carried from 01, unchanged -----------------------------------------------------------------
-
-def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        kept = x[i]
-        x[i] = kept + eps
-        above = f()
-        x[i] = kept - eps
-        gradient[i] = (above - f()) / (2 * eps)
-        x[i] = kept
-    return gradient
-
-
-def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
-
-
-def refuse(wrong, sentence):
-    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
-    if wrong:
-        raise SystemExit(f"error: {sentence}")
-
-
-def plot(curves, width=72, height=14):
-    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
-    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
-    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
-    canvas = [[" "] * width for _ in range(height)]
-    for mark, (x, y) in curves.items():
-        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
-        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
-        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
-            canvas[i][j] = mark
-    lines = [f"{label:9.3f} |{''.join(line)}"
-             for label, line in zip(np.linspace(high, low, height), canvas)]
-    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
-
-
-def command_line(main):
-    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    try:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
-        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
-        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
-        for name, argument in inspect.signature(main).parameters.items():
-            value = argument.default
-            parser.add_argument(f"--{name}", type=type(value), default=value,
-                                help=f"{gloss.get(name, '')} (default: {value!r})")
-        arguments = parser.parse_args(None if "__file__" in globals() else [])
-        main(**vars(arguments))
-        print(end="", flush=True)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except MemoryError:
-        refuse(True, "there is not enough memory for these sizes")
-    except OSError as problem:                      # a full disk; or who read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        gone = isinstance(problem, BrokenPipeError) or os.name == "nt" and problem.errno == 22
-        refuse(not gone, problem)
-
-
-# ---- new here -----------------------------------------------------------------------------------
+# ---- new here: activation functions and their derivatives -----------------------------------
 
 def sigmoid(x):
-    """1 / (1 + e^-x), through tanh, which overflows nowhere."""
+    """1 / (1 + e^-x), computed through tanh, which cannot overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
@@ -114,9 +35,9 @@ ROOT = math.sqrt(8 / math.pi)
 
 
 def gelu(x):
-    """x times the share of the standard normal distribution below x (Hendrycks 2016), nearly.
+    """x times the probability that a standard normal number is below x (Hendrycks 2016).
 
-    That share is (1 + tanh u) / 2 = sigmoid(2 u) within 0.0002, u = sqrt(2/pi) (x + 0.044715 x^3).
+    That probability is sigmoid(2 u) within 0.0002, with u = sqrt(2/pi) (x + 0.044715 x^3).
     """
     return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))           # 2 sqrt(2/pi) = sqrt(8/pi)
 
@@ -148,6 +69,23 @@ ACTIVATIONS = {
 }
 
 
+# ---- new here: a hidden layer, its loss and its gradients -----------------------------------
+# The rows of X are N examples of D inputs, the columns of W1 are K neurons, also called units:
+# the hidden layer. With a_ij = (sum over d of X_id W1_dj) + b1_j,
+#     a = X W1 + b1    (N, K)        h = f(a)    (N, K)        z = h W2 + b2    (N, 1)
+# z is called the logit, and sigmoid(z) is the probability that the network gives to y = 1. The
+# loss is minus the logarithm of the probability that it gives to the right answer:
+#     for y = 1    -ln sigmoid(z)       = ln(1 + e^-z) = ln(1 + e^z) - z
+#     for y = 0    -ln(1 - sigmoid(z))  = ln(1 + e^z)
+# In one formula, L = mean(ln(1 + e^z) - y z). (With the mean squared error of sigmoid(z), a
+# network that is sure and wrong would get hardly any gradient: sigmoid' is near 0 there.)
+#
+# Backwards through the same lines, by the chain rule. dz stands for dL/dz, and so on; * multiplies
+# entry by entry, ^T swaps rows and columns. The products with matrices are proved in 04.
+#     dz = (sigmoid(z) - y) / N      because d ln(1 + e^z) / dz = e^z / (1 + e^z) = sigmoid(z)
+#     dW2 = h^T dz      db2 = sum of dz over the examples      dh = dz W2^T
+#     da = dh * f'(a)   dW1 = X^T da    db1 = sum of da over the examples
+
 def loss_and_gradients(weights, X, y, name):
     """Loss of the net on X (N, D) and y (N, 1), and its gradients, named like the weights."""
     f, slope = ACTIVATIONS[name]
@@ -161,28 +99,33 @@ def loss_and_gradients(weights, X, y, name):
     return loss, {"W1": X.T @ da, "b1": da.sum(0), "W2": h.T @ dz, "b2": dz.sum(0)}
 
 
-def new_weights(rng, D, K):
+def init_two_layers(rng, D, K):
     """Random weights, so that a is about as large as X, and z as h; biases 0."""
     return {"W1": rng.standard_normal((D, K)) / math.sqrt(D), "b1": np.zeros(K),
             "W2": rng.standard_normal((K, 1)) / math.sqrt(K), "b2": np.zeros(1)}
 
 
 def logits(weights, X, name):
-    """z (N, 1) of the net. Above 0 it says 1, as then sigmoid(z) > 1/2."""
+    """z (N, 1) of the network, which says 1 where z > 0, because then sigmoid(z) > 1/2."""
     return ACTIVATIONS[name][0](X @ weights["W1"] + weights["b1"]) @ weights["W2"] + weights["b2"]
 
 
-def learn(weights, X, y, name, steps, lr):
-    """Gradient descent on the weights, in place; returns the accuracy."""
+def train_two_layers(weights, X, y, name, steps, lr):
+    """Gradient descent on the weights, in place; the accuracy, or nan if it diverges."""
     with np.errstate(all="ignore"):                     # divergence shows in the loss
-        for step in range(steps):
+        for _ in range(steps):
             loss, gradients = loss_and_gradients(weights, X, y, name)
-            refuse(not math.isfinite(loss), f"{name} diverges at step {step}: lower --lr")
+            if not math.isfinite(loss):
+                return math.nan
             for key in weights:
                 weights[key] -= lr * gradients[key]
         z = logits(weights, X, name)
-    refuse(not np.isfinite(z).all(), f"{name} diverges: lower --lr")
-    return np.mean((z > 0) == y)
+    return np.mean((z > 0) == y) if np.isfinite(z).all() else math.nan
+
+
+def percent(accuracy):
+    """The accuracy as text."""
+    return "diverges" if math.isnan(accuracy) else f"{accuracy:.0%}"
 
 
 def circles(rng, n):
@@ -194,17 +137,24 @@ def circles(rng, n):
 
 
 def draw_plane(weights, name, X, y):
-    """What the net says of the plane, # for 1 and . for 0, with some of the points, x and o."""
+    """Draw what the network says of the plane, # for 1, . for 0, and some points, x and o."""
     u, v = np.meshgrid(np.linspace(-2.4, 2.4, 61), np.linspace(2.4, -2.4, 25))
-    says = logits(weights, np.stack([u.ravel(), v.ravel()], 1), name).reshape(u.shape) > 0
+    with np.errstate(all="ignore"):                     # the training may have diverged
+        z = logits(weights, np.stack([u.ravel(), v.ravel()], 1), name)
+    says = z.reshape(u.shape) > 0
     canvas = np.where(says, "#", ".")
     for (a, b), right in zip(X[::4], y[::4, 0]):
         canvas[round((2.4 - b) / 0.2), round((a + 2.4) / 0.08)] = "ox"[int(right)]
     print("\n".join("  " + "".join(row) for row in canvas))
 
 
+# A nonlinearity has its price. On its way back, the gradient is multiplied by f'(a) and by a matrix
+# in each layer. If together they make it shorter, it vanishes with depth. sigmoid' is at most 1/4;
+# relu' is 0 for about half of the units, but weights that are sqrt(2) times as large make up for
+# that (06).
+
 def gradient_left(rng, name, depth, gain=1.0, width=64, samples=256):
-    """Length of the gradient at the input of so many random layers over that at their output."""
+    """The gradient's norm at the input of `depth` random layers, divided by that at the output."""
     f, slope = ACTIVATIONS[name]
     h, slopes, weights = rng.standard_normal((samples, width)), [], []
     for _ in range(depth):
@@ -218,67 +168,65 @@ def gradient_left(rng, name, depth, gain=1.0, width=64, samples=256):
     return np.linalg.norm(dh) / np.linalg.norm(start)
 
 
-# ---- the experiment -----------------------------------------------------------------------------
+# ---- the experiment ---------------------------------------------------------------------------
 
-def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
-    """XOR and circles, with each activation; what f' does to gradients in deep nets; dead ReLUs.
+XOR_X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+XOR_Y = np.array([[0.0], [1.0], [1.0], [0.0]])
 
-    hidden: units of the hidden layer
-    steps: gradient steps of each training
-    lr: learning rate
-    activation: the one whose decision regions are drawn
-    seed: of weights and points
 
-    Returns a dict: accuracy and gradient_error by activation, gradient_left by activation and
-    depth, dead (units) by learning rate.
-    """
-    refuse(not 2 <= hidden <= 1000, "--hidden must be between 2 and 1000")
-    refuse(not 0 < steps <= 10 ** 5, "--steps must be between 1 and 100000")
-    refuse(not 0 < lr < math.inf, "--lr must be positive")
-    refuse(activation not in ACTIVATIONS, f"--activation must be one of {', '.join(ACTIVATIONS)}")
-    refuse(seed < 0, "--seed must be 0 or more")
-    rng = np.random.default_rng(seed)
-
-    xor, xor_y = np.array([[0., 0], [0, 1], [1, 0], [1, 1]]), np.array([[0.], [1], [1], [0]])
-    w, b = rng.standard_normal((2, 1)), np.zeros(1)
+def one_neuron_fails(rng):
+    """Train one neuron on XOR; more linear layers would be no more than that."""
+    w = rng.standard_normal((2, 1))
+    b = np.zeros(1)
     for _ in range(2000):
-        dz = (sigmoid(xor @ w + b) - xor_y) / 4
-        w, b = w - xor.T @ dz, b - dz.sum(0)
-    z = xor @ w + b
-    print(f"One neuron on XOR: loss {np.mean(np.logaddexp(0, z) - xor_y * z):.4f}, which is ln 2 = "
-          f"{math.log(2):.4f}: it says "
+        dz = (sigmoid(XOR_X @ w + b) - XOR_Y) / 4
+        w -= XOR_X.T @ dz
+        b -= dz.sum(0)
+    z = XOR_X @ w + b
+    loss = np.mean(np.logaddexp(0, z) - XOR_Y * z)
+    print(f"One neuron on XOR: loss {loss:.4f}, which is ln 2 = {math.log(2):.4f}: it says "
           f"{' '.join(f'{p:.2f}' for p in sigmoid(z)[:, 0])} to the four.\nNo neuron has a lower "
-          "loss: L is convex. Like the bowl of 01, it is lowest where its\ngradient is 0, as here.")
-
+          "loss: L is convex, so it is lowest where its gradient is 0,\nas here.")
     X, W1, W2 = (rng.standard_normal(shape) for shape in ((5, 2), (2, 8), (8, 3)))
     collapse = relative_error(X @ W1 @ W2, X @ (W1 @ W2))
     assert collapse < 1e-12
     print(f"Two linear layers and the one that replaces them differ by {collapse:.0e}.\n")
 
-    points, right = circles(rng, 100)
+
+def check_activation(rng, name, X, y):
+    """The relative errors of f' and of the gradients of a small network, against differences."""
+    f, slope = ACTIVATIONS[name]
+    u = np.linspace(-3, 3, 40)                          # without 0, where ReLU has a corner
+    slope_error = relative_error(slope(u), (f(u + 1e-6) - f(u - 1e-6)) / 2e-6)
+    weights = {key: rng.standard_normal(w.shape)
+               for key, w in init_two_layers(rng, 2, 5).items()}
+    _, found = loss_and_gradients(weights, X, y, name)
+    error = max(relative_error(found[key], numeric_gradient(
+        lambda: loss_and_gradients(weights, X, y, name)[0], weights[key])) for key in weights)
+    assert slope_error < 1e-6 and error < 1e-6
+    far = np.array([-1e4, 1e4])
+    assert np.isfinite([f(far), slope(far)]).all()
+    return slope_error, error
+
+
+def compare_activations(rng, points, labels, hidden, steps, lr):
+    """Check and train each activation: accuracies, errors and weights by name."""
     accuracy, errors, trained = {}, {}, {}
     print("Gradients against central differences, relative errors; accuracy after training")
     print("activation   f' error   gradient error   XOR   circles")
-    for name, (f, slope) in ACTIVATIONS.items():
-        u = np.linspace(-3, 3, 40)                                  # without 0, where ReLU bends
-        numeric = (f(u + 1e-6) - f(u - 1e-6)) / 2e-6
-        weights = {key: rng.standard_normal(w.shape) for key, w in new_weights(rng, 2, 5).items()}
-        few = points[::20], right[::20]                             # few, to keep off the bends
-        _, found = loss_and_gradients(weights, *few, name)
-        value = lambda: loss_and_gradients(weights, *few, name)[0]
-        errors[name] = max(relative_error(found[key], numeric_gradient(value, weights[key]))
-                           for key in weights)
-        assert errors[name] < 1e-6 and relative_error(slope(u), numeric) < 1e-6
-        far = np.array([-1e4, 1e4])
-        assert np.isfinite([f(far), slope(far)]).all()
-        scores = []
-        for X, y in ((xor, xor_y), (points, right)):
-            weights = new_weights(rng, 2, hidden)
-            scores.append(learn(weights, X, y, name, steps, lr))
-        accuracy[name], trained[name] = scores, weights
-        print(f"{name:10} {relative_error(slope(u), numeric):10.0e} {errors[name]:16.0e}"
-              f" {scores[0]:5.0%} {scores[1]:9.0%}")
+    for name in ACTIVATIONS:
+        slope_error, errors[name] = check_activation(rng, name, points[::20], labels[::20])
+        accuracy[name] = []
+        for X, y in ((XOR_X, XOR_Y), (points, labels)):
+            trained[name] = init_two_layers(rng, 2, hidden)
+            accuracy[name].append(train_two_layers(trained[name], X, y, name, steps, lr))
+        xor, circles = map(percent, accuracy[name])
+        print(f"{name:10} {slope_error:10.0e} {errors[name]:16.0e} {xor:>5} {circles:>9}")
+    return accuracy, errors, trained
 
+
+def draw_activations():
+    """Thumbnails of the activations and their derivatives, four in a row."""
     print("\nf as *, f' as o where * does not hide it, from -3 to 3; each has a scale of its own")
     u = np.linspace(-3, 3, 61)
     for group in list(ACTIVATIONS)[:4], list(ACTIVATIONS)[4:]:
@@ -289,29 +237,152 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
             print("".join(line[3:].ljust(24) for line in row))
         print()
 
-    print(f"The plane as the net with {hidden} {activation} units sees it: . is 0 and # is 1. The "
-          "points o belong on .\nand the points x on #.")
-    draw_plane(trained[activation], activation, points, right)
 
-    depths = [1, 2, 5, 10, 20]
+def vanishing_gradients(rng, depths=(1, 2, 5, 10, 20)):
+    """What is left of the gradient after so many layers, by activation."""
     left = {name: [gradient_left(rng, name, depth) for depth in depths]
             for name in ("sigmoid", "tanh", "relu")}
     left["relu, weights * sqrt(2)"] = [gradient_left(rng, "relu", depth, math.sqrt(2))
                                        for depth in depths]
-    print("\nShare of the gradient that is left after so many random layers")
+    print("\nFraction of the gradient that is left after so many random layers")
     print(f"{'layers':24}" + "".join(f"{depth:10}" for depth in depths))
-    for name, shares in left.items():
-        print(f"{name:24}" + "".join(f"{share:10.1e}" for share in shares))
+    for name, fractions in left.items():
+        print(f"{name:24}" + "".join(f"{fraction:10.1e}" for fraction in fractions))
+    return left
 
+
+def dead_relus(rng, points, labels, lr):
+    """How many hidden units are 0 for every point after training at a large rate, by rate."""
     print("\nReLUs that are 0 for every point get no gradient: they are dead for good")
     dead = {}
-    for rate in (1, 10, 100):
-        weights = new_weights(rng, 2, 64)
-        share = learn(weights, points, right, "relu", 200, rate * lr)
-        dead[rate * lr] = int(((points @ weights["W1"] + weights["b1"]) <= 0).all(0).sum())
-        print(f"  lr {rate * lr:5g}: {dead[rate * lr]:2} of 64 are dead, accuracy {share:.0%}")
+    for rate in lr, 10 * lr, 100 * lr:
+        weights = init_two_layers(rng, 2, 64)
+        accuracy = train_two_layers(weights, points, labels, "relu", 200, rate)
+        if math.isnan(accuracy):
+            print(f"  lr {rate:5g}: diverges")
+            continue
+        a = points @ weights["W1"] + weights["b1"]
+        dead[rate] = int((a <= 0).all(0).sum())
+        print(f"  lr {rate:5g}: {dead[rate]:2} of 64 are dead, accuracy {percent(accuracy)}")
+    return dead
+
+
+def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
+    """XOR and circles with each activation; vanishing gradients in deep networks; dead ReLUs.
+
+    hidden      number of hidden units
+    steps       steps of gradient descent in each training
+    lr          learning rate
+    activation  the activation whose decision regions are drawn
+    seed        random seed of the weights and points
+
+    Returns {"accuracy", "gradient_error" by activation, "gradient_left" by activation and depth,
+    "dead": the number of dead units by learning rate}.
+    """
+    if activation not in ACTIVATIONS:
+        sys.exit(f"error: --activation must be one of {', '.join(ACTIVATIONS)}")
+    rng = np.random.default_rng(seed)
+    one_neuron_fails(rng)
+    points, labels = circles(rng, 100)
+    accuracy, errors, trained = compare_activations(rng, points, labels, hidden, steps, lr)
+    draw_activations()
+    print(f"The plane as the network with {hidden} {activation} units sees it: . is 0 and # is 1. "
+          "The points o belong\non . and the points x on #.")
+    draw_plane(trained[activation], activation, points, labels)
+    left = vanishing_gradients(rng)
+    dead = dead_relus(rng, points, labels, lr)
     return {"accuracy": accuracy, "gradient_error": errors, "gradient_left": left, "dead": dead}
 
+
+# ---- carried from 01, code unchanged: explained there ---------------------------------------
+
+def numeric_gradient(f, x, eps=1e-6):
+    """The slope of f() with respect to each entry of the array x.
+
+    f takes no arguments: it reads x, which is changed in place, one entry at
+    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
+    """
+    slopes = np.empty_like(x)
+    for i in np.ndindex(x.shape):       # every index of the array
+        original = x[i]
+        x[i] = original + eps
+        above = f()
+        x[i] = original - eps
+        below = f()
+        x[i] = original
+        slopes[i] = (above - below) / (2 * eps)
+    return slopes
+
+
+def relative_error(found, expected):
+    """The largest difference, relative to the largest expected value."""
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+
+
+# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+
+def plot(curves, width=72, height=14):
+    """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
+    curves = {mark: np.array(curve, float) for mark, curve in curves.items()}
+    curves = {mark: curve[:, np.isfinite(curve).all(0)] for mark, curve in curves.items()}
+    points = np.concatenate(list(curves.values()), axis=1)          # (2, all points)
+    if points.size == 0:
+        return "(no finite value to plot)"
+    left, low = points.min(axis=1)
+    right, high = points.max(axis=1)
+    canvas = np.full((height, width), " ")
+    for mark, (x, y) in curves.items():
+        column = np.interp(x, [left, right], [0, width - 1])
+        row = np.interp(y, [low, high], [height - 1, 0])
+        canvas[np.rint(row).astype(int), np.rint(column).astype(int)] = mark
+    labels = np.linspace(high, low, height)
+    lines = [f"{label:9.3f} |{''.join(marks)}" for label, marks in zip(labels, canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
+
+
+def number_like(default, may_be_zero):
+    """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
+    def number(text):
+        value = type(default)(text)
+        if 0 < value < 1e9 or (value == 0 and may_be_zero):
+            return value
+        least = "0 or more" if may_be_zero else "above 0"
+        raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
+    number.__name__ = type(default).__name__        # which argparse prints: "invalid int value"
+    return number
+
+
+def command_line(main, may_be_zero=()):
+    """Call main with the --name=value of the command line; in a notebook, with its defaults."""
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
+                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, parameter in inspect.signature(main).parameters.items():
+        default, kind = parameter.default, str
+        if not isinstance(default, str):
+            kind = number_like(default, default == 0 or name in may_be_zero)
+        parser.add_argument(f"--{name}", type=kind, help=f"default: {default!r}")
+    this_file = os.path.basename(globals().get("__file__", "a notebook"))
+    typed = None if os.path.basename(sys.argv[0]) == this_file else []
+    try:
+        main(**vars(parser.parse_args(typed)))
+        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        sys.exit("error: there is not enough memory for these sizes")
+    except OSError as problem:
+        windows_pipe = os.name == "nt" and problem.errno == 22
+        if not isinstance(problem, BrokenPipeError) and not windows_pipe:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+
+
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy"]
+# ///
 
 if __name__ == "__main__":
     command_line(main)

@@ -1,68 +1,31 @@
 """03  A layer is a matrix product, and why that makes it fast.
 
-Carried from 01: refuse, command_line.
-New here: a layer four ways, each with less Python; batches; broadcasting; operations per byte.
+A layer of K neurons, each with D weights and a bias, answers a batch of N
+examples at once:
 
-A layer of K neurons, each with D weights and a bias, answers a batch of N examples at once:
-    Y = X W + b      (N, K) = (N, D) (D, K) + (K,)      Y_ij = (sum over d of X_id W_dj) + b_j
-Each Y_ij is one dot product. There are N K of them, of D multiplications and D additions: 2 N D K
-operations (1 GFLOP/s is 10^9 of them a second). Adding b (K,) to (N, K) broadcasts: b is used for
-every row as if it were copied N times. In 02 we met the mirror image, and 04 will derive it: the
-gradient of b is a sum over the N rows that b was copied to.
+    Y = X W + b          (N, K) = (N, D) (D, K) + (K,)
+    Y_ij = (sum over d of X_id W_dj) + b_j
 
-How fast can it be? Memory or a cache delivers bytes, the processor multiplies, and the slower of
-the two decides. In float32 the arrays hold 4 (N D + D K + N K) bytes. For one example nearly all
-of them are W, and each weight serves one multiplication and one addition: half an operation per
-byte. In a batch each weight, once it has been fetched, serves all N examples. float32 has half the
-bytes of float64, and one instruction multiplies twice as many of them.
+Each Y_ij is one dot product of D multiplications and D additions. There are
+N K of them: 2 N D K operations (1 GFLOP/s is 10^9 of them a second). We compute
+this layer in four ways, from three loops to one product.
 
-Run       python 03_matmul.py               (--size=2048 for a larger layer)
-Expect    5 s. One product is ten thousand times as fast as three loops, and a batch of 128 runs
-          several times as many operations a second as a batch of 1
-Left out  how BLAS, the library behind NumPy's @, cuts matrices into tiles that fit the caches
+Run           python 03_matmul.py
+Expect        5 s. One product is ten thousand times as fast as three loops, and
+              a batch of 128 does several times as many operations a second as a
+              batch of 1
+Try           --size=2048   a larger layer, which no cache can hold
+Left out      how BLAS, the library behind NumPy's @, cuts matrices into tiles
+              that fit the caches
 """
-import argparse, inspect, math, os, re, sys, time
+import argparse, inspect, os, sys, timeit
 
 import numpy as np
 
 # N examples in a batch, D inputs, K neurons; X (N, D), W (D, K), b (K,)
 
 
-# ---- carried from 01, unchanged -----------------------------------------------------------------
-
-def refuse(wrong, sentence):
-    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
-    if wrong:
-        raise SystemExit(f"error: {sentence}")
-
-
-def command_line(main):
-    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    try:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
-        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
-        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
-        for name, argument in inspect.signature(main).parameters.items():
-            value = argument.default
-            parser.add_argument(f"--{name}", type=type(value), default=value,
-                                help=f"{gloss.get(name, '')} (default: {value!r})")
-        arguments = parser.parse_args(None if "__file__" in globals() else [])
-        main(**vars(arguments))
-        print(end="", flush=True)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except MemoryError:
-        refuse(True, "there is not enough memory for these sizes")
-    except OSError as problem:                      # a full disk; or who read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        gone = isinstance(problem, BrokenPipeError) or os.name == "nt" and problem.errno == 22
-        refuse(not gone, problem)
-
-
-# ---- new here -----------------------------------------------------------------------------------
+# ---- new here: one layer, four times --------------------------------------------------------
 
 def layer_by_numbers(X, W, b):
     """Three loops and nothing else: what every other way computes as well."""
@@ -91,75 +54,69 @@ def layer(X, W, b):
     return X @ W + b                                    # (N, D) (D, K) + (K,) -> (N, K)
 
 
-def seconds(work, budget=0.2):
-    """The least time of work(), in as many calls as fit the budget: disturbances only add time."""
-    least, end = math.inf, time.perf_counter() + budget
-    while least == math.inf or time.perf_counter() < end:
-        start = time.perf_counter()
-        work()
-        least = min(least, time.perf_counter() - start)
-    return least
-
-
 def arrays(rng, N, D, K, dtype=np.float32):
     """Random X (N, D), W (D, K), b (K,)."""
     return [rng.standard_normal(shape).astype(dtype) for shape in ((N, D), (D, K), K)]
 
 
-# ---- the experiment -----------------------------------------------------------------------------
+# Adding b (K,) to (N, K) broadcasts it: b is used for every row, as if it had been copied N times.
+# In 02 we met the mirror image, and 04 will derive it: the gradient of b is the sum over the N rows
+# that b was copied to.
+#
+# How fast can a layer be? Memory or a cache delivers bytes, the processor multiplies, and the
+# slower of the two decides. In float32 the arrays hold 4 (N D + D K + N K) bytes. For one example
+# nearly all of them are W, and each weight serves one multiplication and one addition: half an
+# operation per byte. In a batch each weight, once it has been fetched, serves all N examples.
+# float32 has half the bytes of float64, and one instruction multiplies twice as many of them.
 
-def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
-    """Time one layer four ways, then one product at many batch sizes, in two precisions.
+def least_time(work, budget):
+    """The least time of work(), which is repeated for about `budget` seconds.
 
-    batch: examples, for the four ways
-    inputs: of the layer, for the four ways
-    neurons: of the layer, for the four ways
-    size: inputs and neurons of the layer whose batch size is varied
-    budget: seconds for each measurement
-    seed: of the numbers
-
-    Returns a dict: seconds by way, gflops by batch size, best_gflops by precision.
+    The least, because whatever else the computer does can only add time.
     """
-    for name, value in dict(batch=batch, inputs=inputs, neurons=neurons, size=size).items():
-        refuse(not 0 < value <= 4096, f"--{name} must be between 1 and 4096")
-    refuse(batch * inputs * neurons > 1e8, "--batch x --inputs x --neurons must be at most 1e8, "
-           "since three loops in Python go over them")
-    refuse(not 0 <= budget < 60, "--budget must be between 0 and 60 seconds")
-    refuse(seed < 0, "--seed must be 0 or more")
-    rng = np.random.default_rng(seed)
+    once = timeit.timeit(work, number=1)
+    repeat = max(1, min(10_000, round(budget / once)))
+    return min(timeit.repeat(work, number=1, repeat=repeat))
 
+
+# ---- the experiment ---------------------------------------------------------------------------
+
+def compare_ways(rng, batch, inputs, neurons, budget):
+    """Time the four ways; seconds by name."""
     X, W, b = arrays(rng, batch, inputs, neurons)
-    operations, times = 2 * batch * inputs * neurons, {}
+    operations = 2 * batch * inputs * neurons
     print(f"Y = X W + b, {X.shape} {W.shape} + {b.shape} -> {(batch, neurons)}: "
           f"{operations / 1e6:.2f} million operations")
     print("way                      seconds     GFLOP/s times as fast")
+    times = {}
     for way in layer_by_numbers, layer_by_neurons, layer_by_examples, layer:
         scale = layer(np.abs(X), np.abs(W), np.abs(b)).max()            # rounding grows with it
         assert np.abs(way(X, W, b) - layer(X, W, b)).max() < 1e-5 * scale
-        times[way.__name__] = took = seconds(lambda: way(X, W, b), budget)
-        slowest = times["layer_by_numbers"]
+        took = least_time(lambda: way(X, W, b), budget)
+        times[way.__name__] = took
         print(f"{way.__name__:20} {took:11.7f} {operations / took / 1e9:11.4f}"
-              f" {slowest / took:13,.0f}")
+              f" {times['layer_by_numbers'] / took:13,.0f}")
+    return times
 
-    spread, copy = np.broadcast_to(b, (batch, neurons)), W.T.copy()
-    print(f"\nStrides are the bytes from one row to the next, and from one column to the next.\n"
-          f"Broadcasting: b {b.shape} counts as {spread.shape} with strides {spread.strides}: its "
-          f"next row is 0 bytes away.\nA transpose is a view: W has strides {W.strides}, W.T "
-          f"{W.T.strides}; memory shared: {np.shares_memory(W, W.T)}.\nA copy is not: W.T.copy() "
-          f"has strides {copy.strides}; memory shared: {np.shares_memory(W, copy)}.\n")
 
+def best_rates(rng, budget):
+    """GFLOP/s of a large product, by precision."""
     best = {}
     for dtype in np.float32, np.float64:
         X, W, _ = arrays(rng, 1024, 1024, 1024, dtype)
-        best[dtype.__name__] = 2 * 1024 ** 3 / seconds(lambda: X @ W, 2 * budget) / 1e9
-    print("One product 1024 x 1024 x 1024: " + ", ".join(
+        best[dtype.__name__] = 2 * 1024 ** 3 / least_time(lambda: X @ W, 2 * budget) / 1e9
+    print("\nOne product 1024 x 1024 x 1024: " + ", ".join(
         f"{rate:.0f} GFLOP/s in {name}" for name, rate in best.items()))
+    return best
 
+
+def compare_batches(rng, size, budget, best):
+    """GFLOP/s of one product by batch size."""
     rates = {}
     for N in [2 ** i for i in range(11)]:
         X, W, _ = arrays(rng, N, size, size)
-        rates[N] = 2 * N * size * size / seconds(lambda: X @ W, budget) / 1e9
-    widest = max(best["float32"], *rates.values())
+        rates[N] = 2 * N * size * size / least_time(lambda: X @ W, budget) / 1e9
+    widest = max(best, *rates.values())
     print(f"\nX W with W {(size, size)} in float32; GB/s if each array moves once")
     print("batch  op/byte  GFLOP/s     GB/s")
     for N, rate in rates.items():
@@ -169,10 +126,73 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
     print(f"{'best':>5} {'':8} {widest:8.1f} {'':8} |{'#' * 60}")
     print("Small batches are limited by fetching W, GB/s, large ones by multiplying, GFLOP/s.\n"
           "For 1 row BLAS has a routine of its own, matrix times vector; 2 rows may be slower.")
-    print("\nOn an NVIDIA GPU, with import cupy as np, X @ W + b should stay as it is "
-          "(not tried).\nTo time it, wait for the GPU.")
+    return rates
+
+
+def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
+    """Time one layer in four ways, then one product at many batch sizes, in two precisions.
+
+    batch    examples in the batch, for the four ways
+    inputs   inputs of the layer, for the four ways
+    neurons  neurons of the layer, for the four ways
+    size     inputs and neurons of the layer whose batch size is varied
+    budget   seconds for each measurement
+    seed     random seed of the numbers
+
+    Returns {"seconds" by way, "gflops" by batch size, "best_gflops" by precision}.
+    """
+    rng = np.random.default_rng(seed)
+    times = compare_ways(rng, batch, inputs, neurons, budget)
+    best = best_rates(rng, budget)
+    rates = compare_batches(rng, size, budget, best["float32"])
     return {"seconds": times, "gflops": rates, "best_gflops": best}
 
 
+# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+
+def number_like(default, may_be_zero):
+    """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
+    def number(text):
+        value = type(default)(text)
+        if 0 < value < 1e9 or (value == 0 and may_be_zero):
+            return value
+        least = "0 or more" if may_be_zero else "above 0"
+        raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
+    number.__name__ = type(default).__name__        # which argparse prints: "invalid int value"
+    return number
+
+
+def command_line(main, may_be_zero=()):
+    """Call main with the --name=value of the command line; in a notebook, with its defaults."""
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
+                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, parameter in inspect.signature(main).parameters.items():
+        default, kind = parameter.default, str
+        if not isinstance(default, str):
+            kind = number_like(default, default == 0 or name in may_be_zero)
+        parser.add_argument(f"--{name}", type=kind, help=f"default: {default!r}")
+    this_file = os.path.basename(globals().get("__file__", "a notebook"))
+    typed = None if os.path.basename(sys.argv[0]) == this_file else []
+    try:
+        main(**vars(parser.parse_args(typed)))
+        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        sys.exit("error: there is not enough memory for these sizes")
+    except OSError as problem:
+        windows_pipe = os.name == "nt" and problem.errno == 22
+        if not isinstance(problem, BrokenPipeError) and not windows_pipe:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+
+
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy"]
+# ///
+
 if __name__ == "__main__":
-    command_line(main)
+    command_line(main, may_be_zero=("budget",))

@@ -1,29 +1,21 @@
 """05  Autograd: an engine that differentiates for us.
 
-Carried from 01: numeric_gradient, relative_error, refuse, command_line.  03: seconds.  04, for
-the data and to compare with: random_net, forward, softmax, backward, spiral.
-New here: Tensor, an array that can find the gradients of what it was made from; gradient_error.
+In 04 we derived the gradient of one kind of network by hand. Change the network,
+and the derivation starts over. But every network is made of small operations
+(+, *, matrix product, ReLU), and each has a simple derivative. If the result of
+every operation remembers what it was computed from, a program can apply the
+chain rule for us, from the loss back to every weight.
 
-A net is made of simple operations, and the rules of 04 follow one pattern. Let y = f(x) be one
-operation, on arrays, somewhere on the way to a number L, and let g = dL/dy, of the shape of y. By
-the chain rule, summed over all paths through y, with i and j running over all entries,
-    dL/dx_j = sum over i of g_i J_ij        with the Jacobian J_ij = dy_i/dx_j
-This is the vector-Jacobian product, vjp(g). J itself is never formed: for y = exp(x) it is
-diagonal and vjp(g) = g * y; for Y = A B, rules 4 and 2 of 04 say vjp(G) = (G B^T, A^T G).
-So an engine needs two things (reverse-mode differentiation; Linnainmaa 1970):
- 1 The result of each operation keeps the operation's inputs, called its parents, and the vjp.
-   These results are the nodes of a graph. Leaves, such as weights and data, have no parents.
- 2 From L, with dL/dL = 1, walk back through the graph. Each node gives vjp(g) to its parents, and
-   a node that was used twice, so that two paths lead to L, adds up what it is given. It may pass
-   on its gradient only when the sum is complete: all that was made from it must have come first.
-   List the nodes so that each stands after its parents, and walk the list backwards. Such a list
-   is in topological order.
-
-Run       python 05_autograd.py             (--steps=1000 to learn the spiral for longer)
-Expect    1 to 2 s. Every operation agrees with differences to 1e-8, the net with 04 to 1e-14
-Left out  gradients of gradients; whole layers as one operation (06 to 11), which is faster
+Run           python 05_autograd.py
+Expect        1 s. Every operation agrees with differences to 1e-8, the network
+              with 04 to 1e-14
+Try           --steps=1000   learn the spiral for longer
+Left out      gradients of gradients; whole layers as one operation, which is
+              faster (06 to 11)
+Carried from  01: numeric_gradient, relative_error.  04, for the data and to
+              compare with: init_net, forward, softmax, backward, spiral
 """
-import argparse, inspect, math, os, re, sys, time, tracemalloc
+import argparse, inspect, math, os, sys
 
 import numpy as np
 
@@ -31,110 +23,21 @@ import numpy as np
 # In the experiment: N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) below K.
 
 
-# ---- carried from 01, 03 and 04, unchanged ------------------------------------------------------
-
-def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        kept = x[i]
-        x[i] = kept + eps
-        above = f()
-        x[i] = kept - eps
-        gradient[i] = (above - f()) / (2 * eps)
-        x[i] = kept
-    return gradient
-
-
-def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
-
-
-def refuse(wrong, sentence):
-    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
-    if wrong:
-        raise SystemExit(f"error: {sentence}")
-
-
-def command_line(main):
-    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    try:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
-        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
-        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
-        for name, argument in inspect.signature(main).parameters.items():
-            value = argument.default
-            parser.add_argument(f"--{name}", type=type(value), default=value,
-                                help=f"{gloss.get(name, '')} (default: {value!r})")
-        arguments = parser.parse_args(None if "__file__" in globals() else [])
-        main(**vars(arguments))
-        print(end="", flush=True)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except MemoryError:
-        refuse(True, "there is not enough memory for these sizes")
-    except OSError as problem:                      # a full disk; or who read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        gone = isinstance(problem, BrokenPipeError) or os.name == "nt" and problem.errno == 22
-        refuse(not gone, problem)
-
-
-def seconds(work, budget=0.2):
-    """The least time of work(), in as many calls as fit the budget: disturbances only add time."""
-    least, end = math.inf, time.perf_counter() + budget
-    while least == math.inf or time.perf_counter() < end:
-        start = time.perf_counter()
-        work()
-        least = min(least, time.perf_counter() - start)
-    return least
-
-
-def random_net(rng, sizes):
-    """[(W, b), ...] for sizes D_0 .. D_n; the std sqrt(2 / d_in) suits ReLU (He 2015; why: 06)."""
-    return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
-            for d_in, d_out in zip(sizes, sizes[1:])]
-
-
-def forward(net, X):
-    """h_0 .. h_(n-1), which backward will need, and the logits z (N, K)."""
-    h = [X]
-    for W, b in net[:-1]:
-        h.append(np.maximum(h[-1] @ W + b, 0))
-    W, b = net[-1]
-    return h, h[-1] @ W + b
-
-
-def softmax(z):
-    """Probabilities (N, K) from logits z (N, K)."""
-    e = np.exp(z - z.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
-
-
-def backward(net, h, z, y):
-    """[(dW, db), ...]: the lines of forward in reverse order, by the four rules."""
-    da = softmax(z)
-    da[np.arange(len(y)), y] -= 1
-    da /= len(y)
-    gradients = []
-    for l in reversed(range(len(net))):
-        gradients.append((h[l].T @ da, da.sum(0)))
-        if l:
-            da = (da @ net[l][0].T) * (h[l] > 0)
-    return gradients[::-1]
-
-
-def spiral(rng, n, arms=3, noise=0.15):
-    """n points on each of the arms that wind around the origin: X (n arms, 2), y (n arms,)."""
-    radius, arm = np.tile(np.linspace(0.1, 1, n), arms), np.repeat(np.arange(arms), n)
-    angle = 2 * math.pi * arm / arms + 4 * radius + noise * rng.standard_normal(n * arms)
-    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
-
-
-# ---- new here -----------------------------------------------------------------------------------
+# ---- new here: arrays that remember how they were made ----------------------------------------
+# Let y = f(x) be one operation, on arrays, somewhere on the way to a number L, and let g = dL/dy,
+# of the shape of y. By the chain rule, summed over all paths through y, with i and j running over
+# all entries,
+#     dL/dx_j = sum over i of g_i J_ij        with the Jacobian J_ij = dy_i/dx_j
+# This is the vector-Jacobian product, vjp(g). J itself is never formed: for y = exp(x) it is
+# diagonal and vjp(g) = g * y; for Y = A B, rules 4 and 2 of 04 say vjp(G) = (G B^T, A^T G).
+# So an engine needs two things (reverse-mode differentiation; Linnainmaa 1970):
+#  1 The result of each operation keeps the operation's inputs, called its parents, and the vjp.
+#    These results are the nodes of a graph. Leaves, such as weights and data, have no parents.
+#  2 From L, with dL/dL = 1, walk back through the graph. Each node gives vjp(g) to its parents, and
+#    a node that was used twice, so that two paths lead to L, adds up what it is given. A node may
+#    pass its gradient on only after every node that was computed from it has contributed. List the
+#    nodes so that each stands after its parents, and walk the list backwards. Such a list is in
+#    topological order.
 
 def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
@@ -146,12 +49,12 @@ def unbroadcast(grad, shape):
 
 
 class Tensor:
-    """An array that remembers how it was made, so that gradients find their way back."""
+    """An array that remembers how it was made, so that its gradient can be found."""
 
     __array_ufunc__ = None              # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
 
     def __init__(self, data, parents=(), vjp=None):
-        """vjp maps the gradient of this array to those of its parents, in their order."""
+        """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asanyarray(data)
         if self.data.dtype.kind in "iub":               # integers cannot be nudged
             self.data = self.data.astype(float)
@@ -184,8 +87,8 @@ class Tensor:
                     parent.grad = grad if parent.grad is None else parent.grad + grad
                 node.grad = node.parents = node.vjp = None      # free its memory at once
 
-    def lift(self, other):
-        """A number or an array as a Tensor of the same dtype."""
+    def as_tensor(self, other):
+        """other as a Tensor; a number or an array becomes one of the same dtype."""
         return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
 
     # (a + b)' = a' + b', so a and b both get g; (a b)' = b a' + a b', so a gets g b and b gets g a.
@@ -193,13 +96,13 @@ class Tensor:
     # 04 (rule 3). That is done by unbroadcast.
 
     def __add__(self, other):
-        other = self.lift(other)
+        other = self.as_tensor(other)
         a, b = self.data, other.data
         return Tensor(a + b, (self, other),
                       lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
 
     def __mul__(self, other):
-        other = self.lift(other)
+        other = self.as_tensor(other)
         a, b = self.data, other.data
         return Tensor(a * b, (self, other),
                       lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
@@ -214,13 +117,13 @@ class Tensor:
         return self * -1
 
     def __sub__(self, other):
-        return self + -self.lift(other)
+        return self + -self.as_tensor(other)
 
     def __rsub__(self, other):
         return -self + other
 
     def __truediv__(self, other):
-        return self * self.lift(other) ** -1
+        return self * self.as_tensor(other) ** -1
 
     def __rtruediv__(self, other):
         return self ** -1 * other
@@ -228,7 +131,7 @@ class Tensor:
     # The matrix product, by rules 4 and 2. Arrays of more than two axes are stacks of matrices.
 
     def __matmul__(self, other):
-        other = self.lift(other)
+        other = self.as_tensor(other)
         a, b = self.data, other.data
         return Tensor(a @ b, (self, other),
                       lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
@@ -337,17 +240,18 @@ OPERATIONS = {
 }
 
 
-def example(a, b):
+def small_graph(a, b):
     """c, d and y of a small graph in which a, b, c and d are each used twice."""
-    c, d = a + b, a * b
+    c = a + b
+    d = a * b
     return c, d, (c + d) + c * d
 
 
-def naive(node):
-    """Backward without an order: each node at once hands on all that it has so far. Wrong."""
+def naive_backward(node):
+    """Backward without an order: each node passes on at once what it has so far. Wrong."""
     for parent, grad in zip(node.parents, node.vjp(node.grad) if node.parents else ()):
         parent.grad = grad if parent.grad is None else parent.grad + grad
-        naive(parent)
+        naive_backward(parent)
 
 
 def spiral_loss(net, X, y):
@@ -361,36 +265,51 @@ def spiral_loss(net, X, y):
     return (z.exp().sum(1).log() - z[np.arange(len(y)), y]).mean()
 
 
-def tensors(net):
-    """The arrays of the net as leaves."""
-    return [(Tensor(W), Tensor(b)) for W, b in net]
+def as_tensors(weights):
+    """The weights, a dict of arrays by name or a network [(W, b), ...], as new leaves."""
+    if isinstance(weights, dict):
+        return {name: Tensor(array) for name, array in weights.items()}
+    return [(Tensor(W), Tensor(b)) for W, b in weights]
 
 
-def learn_spiral(net, X, y, lr, steps):
+def train_spiral(net, X, y, lr, steps):
     """Gradient descent on the arrays of the net, in place; the last loss and accuracy."""
     print("  step     loss  accuracy")
     for step in range(steps + 1):
         with np.errstate(all="ignore"):                 # divergence shows in the loss
-            leaves = tensors(net)                       # fresh ones: .grad is None
-            loss = spiral_loss(leaves, X, y)
+            params = as_tensors(net)                    # new ones, whose .grad is None
+            loss = spiral_loss(params, X, y)
             accuracy = np.mean(forward(net, X)[1].argmax(1) == y)
-        refuse(not loss.data < 1e3, f"training diverges at step {step}: lower --lr")
+        if not loss.data < 1e3:
+            sys.exit(f"error: training diverges at step {step}: lower --lr")
         if step % max(1, steps // 5) == 0 or step == steps:
             print(f"{step:6} {loss.data:8.4f} {accuracy:9.1%}", flush=True)
         if step < steps:
             loss.backward()
-            for arrays, pair in zip(net, leaves):
-                for array, leaf in zip(arrays, pair):
-                    array -= lr * leaf.grad
+            for arrays, tensors in zip(net, params):
+                for array, tensor in zip(arrays, tensors):
+                    array -= lr * tensor.grad
     return loss.data.item(), accuracy
 
 
-# ---- the experiment -----------------------------------------------------------------------------
+# ---- the experiment ---------------------------------------------------------------------------
+
+def check_operations(rng):
+    """The relative error of each operation's gradients against differences, by name."""
+    errors = {name: gradient_error(rng, f, *(rng.standard_normal(shape) for shape in shapes))
+              for name, (f, *shapes) in OPERATIONS.items()}
+    print("Gradients against central differences, relative errors")
+    table = [f"  {name:13} {error:.0e}" for name, error in errors.items()]
+    for i in range(0, len(table), 3):
+        print("   ".join(table[i:i + 3]))
+    assert all(error < 1e-6 for error in errors.values())
+    return errors
+
 
 def walk_through():
-    """Draw the graph of example with its gradients, and show what goes wrong in naive."""
+    """Draw a small graph with its gradients, and show what goes wrong in naive_backward."""
     a, b = Tensor(2.0), Tensor(3.0)
-    c, d, y = example(a, b)
+    c, d, y = small_graph(a, b)
     c, d, value = Tensor(c.data), Tensor(d.data), y.data
     y.backward()                                        # it keeps the gradients of leaves only:
     s, p = c + d, c * d                                 # so once more, with c and d as leaves
@@ -405,11 +324,11 @@ A small graph: each value, and in brackets how fast y changes with it
   b = 3 [{b.grad:g}] --+-- d = a * b = {d.data:g} [{dd:g}] --+-- p = c * d = {p.data:g} [1] --+""")
 
     a2, b2 = Tensor(2.0), Tensor(3.0)
-    y = example(a2, b2)[-1]
+    y = small_graph(a2, b2)[-1]
     y.grad = np.ones_like(y.data)
-    naive(y)
-    print("c and d were each used twice, by s and by p. If each hands on what s gave it at once,\n"
-          "and later its whole sum, the shares of s count twice:\na gets "
+    naive_backward(y)
+    print("c and d were each used twice, by s and by p. If each passes on at once what s gave it,\n"
+          "and later its whole sum, what s gave counts twice:\na gets "
           f"25 + 1 + 3 = {a2.grad:g}, and b 19 + 1 + 2 = {b2.grad:g}. Hence the order.")
 
     y = a * b
@@ -419,72 +338,162 @@ A small graph: each value, and in brackets how fast y changes with it
     try:
         y.backward()
     except RuntimeError as problem:
-        print(f"Twice through one graph: {problem}.")
-    x = y = Tensor(1.0)
-    for _ in range(50_000):
-        y = y + 1
-    y.backward()
-    print(f"A chain of 50,000 additions, with Python's recursion limit at "
-          f"{sys.getrecursionlimit()}: gradient {x.grad:g}.\n")
+        print(f"Twice through one graph: {problem}.\n")
+
+
+def compare_with_04(net, X, y):
+    """The relative difference between the engine's gradients and those by hand."""
+    params = as_tensors(net)
+    spiral_loss(params, X, y).backward()
+    by_hand = backward(net, *forward(net, X), y)
+    difference = np.max([relative_error(tensor.grad, gradient)
+                         for tensors, gradients in zip(params, by_hand)
+                         for tensor, gradient in zip(tensors, gradients)])
+    print("The spiral network of 04: gradients by hand and by the engine differ by a relative "
+          f"{difference:.0e}.")
+    assert difference < 1e-12
+    return difference
 
 
 def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
     """Check every operation, walk through a small graph, and learn the spiral of 04 again.
 
-    layers: of weights
-    hidden: units in each hidden layer
-    steps: of gradient descent on all points
-    lr: learning rate
-    points: on each of the three arms
-    seed: of all that is random
+    layers  number of weight layers
+    hidden  number of units in each hidden layer
+    steps   steps of gradient descent on all points
+    lr      learning rate
+    points  points on each of the three arms
+    seed    random seed of checks, points and weights
 
-    Returns a dict: gradient_error by operation, difference (from the gradients of 04), accuracy,
-    loss, price (engine over hand), memory (peak bytes for 20 and for 200 gradients).
+    Returns {"gradient_error" by operation, "difference" from the gradients of 04, "accuracy",
+    "loss"}.
     """
-    for name, value in dict(hidden=hidden, steps=steps, points=points).items():
-        refuse(not 0 < value <= 10 ** 5, f"--{name} must be between 1 and 100000")
-    refuse(not 0 < layers <= 20, "--layers must be between 1 and 20")
-    refuse(not 0 < lr < math.inf, "--lr must be positive")
-    refuse(seed < 0, "--seed must be 0 or more")
     rng = np.random.default_rng(seed)
-
-    errors = {name: gradient_error(rng, f, *(rng.standard_normal(shape) for shape in shapes))
-              for name, (f, *shapes) in OPERATIONS.items()}
-    print("Gradients against central differences, relative errors")
-    table = [f"  {name:13} {error:.0e}" for name, error in errors.items()]
-    for i in range(0, len(table), 3):
-        print("   ".join(table[i:i + 3]))
-    assert all(error < 1e-6 for error in errors.values())
-
+    errors = check_operations(rng)
     walk_through()
-
     X, y = spiral(rng, points)
     net = [(W, rng.standard_normal(b.shape))            # not 0 as in 04: so b is seen to be added
-           for W, b in random_net(rng, [2] + [hidden] * (layers - 1) + [3])]
-    leaves, by_hand = tensors(net), backward(net, *forward(net, X), y)
-    spiral_loss(leaves, X, y).backward()
-    difference = np.max([relative_error(leaf.grad, gradient) for pair, gradients
-                         in zip(leaves, by_hand) for leaf, gradient in zip(pair, gradients)])
-    assert difference < 1e-12
-    hand = seconds(lambda: backward(net, *forward(net, X), y))
-    engine = seconds(lambda: spiral_loss(tensors(net), X, y).backward())
-    print("The spiral net of 04: gradients by hand and by the engine differ by a relative "
-          f"{difference:.0e}.\nBy hand they take {hand * 1e6:.0f} us, by the engine "
-          f"{engine * 1e6:.0f} us.")
-    loss, accuracy = learn_spiral(net, X, y, lr, steps)
-
-    memory = []
-    for repeats in 20, 200:
-        tracemalloc.start()
-        for _ in range(repeats):
-            spiral_loss(tensors(net), X, y).backward()
-        memory.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    print(f"\nNo graph is kept: 20 gradients need {memory[0] / 1e6:.2f} MB at the peak, 200 need "
-          f"{memory[1] / 1e6:.2f} MB.")
+           for W, b in init_net(rng, [2] + [hidden] * (layers - 1) + [3])]
+    difference = compare_with_04(net, X, y)
+    loss, accuracy = train_spiral(net, X, y, lr, steps)
     return {"gradient_error": errors, "difference": difference, "accuracy": accuracy,
-            "loss": loss, "price": engine / hand, "memory": memory}
+            "loss": loss}
 
+
+# ---- carried from 01 and 04, code unchanged: explained there --------------------------------
+
+def numeric_gradient(f, x, eps=1e-6):
+    """The slope of f() with respect to each entry of the array x.
+
+    f takes no arguments: it reads x, which is changed in place, one entry at
+    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
+    """
+    slopes = np.empty_like(x)
+    for i in np.ndindex(x.shape):       # every index of the array
+        original = x[i]
+        x[i] = original + eps
+        above = f()
+        x[i] = original - eps
+        below = f()
+        x[i] = original
+        slopes[i] = (above - below) / (2 * eps)
+    return slopes
+
+
+def relative_error(found, expected):
+    """The largest difference, relative to the largest expected value."""
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+
+
+def init_net(rng, sizes):
+    """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
+
+    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows why).
+    """
+    return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
+            for d_in, d_out in zip(sizes, sizes[1:])]
+
+
+def forward(net, X):
+    """The inputs h_0, h_1, ... of all layers, which backward needs, and the logits z (N, K)."""
+    h = [X]
+    for W, b in net[:-1]:
+        h.append(np.maximum(h[-1] @ W + b, 0))          # (N, D_l)
+    W, b = net[-1]
+    return h, h[-1] @ W + b                             # (N, K)
+
+
+def softmax(z):
+    """Probabilities (N, K) from logits z (N, K)."""
+    e = np.exp(z - z.max(1, keepdims=True))             # the shift cancels; exp cannot overflow
+    return e / e.sum(1, keepdims=True)
+
+
+def backward(net, h, z, y):
+    """Gradients [(dW, db), ...] of mean_loss: the lines of forward in reverse order."""
+    da = softmax(z)
+    da[np.arange(len(y)), y] -= 1
+    da /= len(y)                                        # rule 1: (N, K)
+    gradients = []                                      # net[l] is layer l + 1, h[l] its input
+    for l in reversed(range(len(net))):
+        gradients.append((h[l].T @ da, da.sum(0)))                      # rules 2 and 3
+        if l:
+            da = (da @ net[l][0].T) * (h[l] > 0)                        # rule 4; h > 0 where a > 0
+    return gradients[::-1]
+
+
+def spiral(rng, n, arms=3, noise=0.15):
+    """n points on each of the arms of a spiral: X (n * arms, 2), the arm y (n * arms,)."""
+    radius, arm = np.tile(np.linspace(0.1, 1, n), arms), np.repeat(np.arange(arms), n)
+    angle = 2 * math.pi * arm / arms + 4 * radius + noise * rng.standard_normal(n * arms)
+    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
+
+
+# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+
+def number_like(default, may_be_zero):
+    """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
+    def number(text):
+        value = type(default)(text)
+        if 0 < value < 1e9 or (value == 0 and may_be_zero):
+            return value
+        least = "0 or more" if may_be_zero else "above 0"
+        raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
+    number.__name__ = type(default).__name__        # which argparse prints: "invalid int value"
+    return number
+
+
+def command_line(main, may_be_zero=()):
+    """Call main with the --name=value of the command line; in a notebook, with its defaults."""
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
+                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, parameter in inspect.signature(main).parameters.items():
+        default, kind = parameter.default, str
+        if not isinstance(default, str):
+            kind = number_like(default, default == 0 or name in may_be_zero)
+        parser.add_argument(f"--{name}", type=kind, help=f"default: {default!r}")
+    this_file = os.path.basename(globals().get("__file__", "a notebook"))
+    typed = None if os.path.basename(sys.argv[0]) == this_file else []
+    try:
+        main(**vars(parser.parse_args(typed)))
+        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        sys.exit("error: there is not enough memory for these sizes")
+    except OSError as problem:
+        windows_pipe = os.name == "nt" and problem.errno == 22
+        if not isinstance(problem, BrokenPipeError) and not windows_pipe:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+
+
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy"]
+# ///
 
 if __name__ == "__main__":
     command_line(main)

@@ -1,319 +1,49 @@
-"""10  The transformer block: two layers, and what lets us stack many.
+"""10  The transformer block: two layers, and what lets us stack many of them.
 
-Carried, with their helpers, from 01: numeric_gradient, relative_error, refuse, plot, command_line.
-02: gelu, gelu_slope.  05: Tensor, gradient_error.  06: adam, linear_decay, cross_entropy.
-08: embedding, rotary.  09: attention, leaves.
-New here: layer_norm, rms_norm, feed_forward, token_shift, the block, a count of operations.
+Every position has a vector x of C numbers, called the residual stream. A block
+adds to it what two layers compute from it:
 
-A stream x has C numbers for each position. A block adds to it what two layers find in it:
-    x = x + attend(norm(x))         between positions: fetch what is needed (09)
-    x = x + feed(norm(x))           within a position: feed(z) = gelu(z up) down
-where up is (C, 4C) and down (4C, C). 11 takes max(z up, 0)^2 (So 2021) in place of gelu(z up).
+    x = x + attend(norm(x))     between positions: fetch what is needed (09)
+    x = x + feed(norm(x))       within a position: feed(z) = gelu(z up) down
 
-Norm gives the input of a layer a fixed size. LayerNorm, for a row x of C numbers with mean m:
-    y_i = (x_i - m) r,    r = 1 / sqrt(mean of (x - m)^2 + eps),    result = gain * y + bias
-Backward. By x_j, m has the derivative 1/C, and the mean of squares 2 (x_j - m) / C, as the x - m
-add up to 0. r = s^(-1/2), for s = (mean of squares) + eps, has -r^3 / 2 by s: by x_j, -r^2 y_j / C.
-With dy = dL/dy = gain * dL/dresult, the product rule and a sum over i,
-    dy_i/dx_j = r ([i = j] - 1/C - y_i y_j / C)          [i = j] is 1 if i = j, else 0
-    dx = r (dy - mean(dy) - y mean(dy y))
-To shift x, or to scale it up or down, leaves y as it is (if eps is 0), so dx has no part along
-(1, .., 1) or y: the last two terms take it out of dy. RMSNorm has m = 0 and, here, no gain:
-y = r x, dx = r (dy - y mean(dy y)).
+Norm gives the input of a layer a fixed size, and the plus signs, the residual
+connections, pass x forward and its gradient back unchanged. Without them, what
+48 blocks compute is lost on the way. A small network sorts digits, with and
+without each part.
 
-The plus signs are the residual connections. If G is the gradient after a plus, that before it is
-G + (G through norm and layer): G itself is passed on, whatever the layer does. Forward, x is passed
-on in the same way, so positions, which attention makes alike, become so more slowly. This is
-pre-norm. In post-norm, x = norm(x + layer(x)), both x and G must go through a norm after every
-layer.
-
-Run       python 10_block.py                    (--seeds=3 for the mean and spread of the table)
-Expect    50 s on two cores; 99 % of rows of 8 digits sorted, 10 to 98 % without residuals, by
-          seed and even by rounding, and none without attention
-Left out  biases of the matrices; a real text (11)
+Run           python 10_block.py
+Expect        35 to 50 s on two cores; 99 % of rows of 8 digits sorted, 10 to
+              98 % without residuals, by seed and even by rounding, and none
+              without attention
+Try           --seeds=3   mean and spread of the table
+Left out      biases of the matrices; a real text (11)
+Carried from  01: numeric_gradient, relative_error.  02: sigmoid, gelu, gelu_slope.
+              05: unbroadcast, Tensor, gradient_error, as_tensors.
+              06: adam, warmup_linear, cross_entropy.
+              08: embedding, rotations, rotary.  09: row_dot, attention
 """
-import argparse, inspect, math, os, re, sys
-
-if "numpy" not in sys.modules:                      # one BLAS thread: small matrices need no more
-    for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
-        os.environ.setdefault(f"{threads}_THREADS", "1")
+import argparse, inspect, math, os, sys
 
 import numpy as np
 
 # B batch, T positions, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per position
 
 
-# ---- carried from 01, 02, 05, 06, 08 and 09, unchanged ------------------------------------------
-
-def numeric_gradient(f, x, eps=1e-6):
-    """(f(x + eps) - f(x - eps)) / (2 eps) by each entry of x, which f() reads when it is called."""
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        kept = x[i]
-        x[i] = kept + eps
-        above = f()
-        x[i] = kept - eps
-        gradient[i] = (above - f()) / (2 * eps)
-        x[i] = kept
-    return gradient
-
-
-def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
-
-
-def refuse(wrong, sentence):
-    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
-    if wrong:
-        raise SystemExit(f"error: {sentence}")
-
-
-def plot(curves, width=72, height=14):
-    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
-    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
-    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
-    canvas = [[" "] * width for _ in range(height)]
-    for mark, (x, y) in curves.items():
-        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
-        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
-        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
-            canvas[i][j] = mark
-    lines = [f"{label:9.3f} |{''.join(line)}"
-             for label, line in zip(np.linspace(high, low, height), canvas)]
-    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
-
-
-def command_line(main):
-    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    try:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
-        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
-        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
-        for name, argument in inspect.signature(main).parameters.items():
-            value = argument.default
-            parser.add_argument(f"--{name}", type=type(value), default=value,
-                                help=f"{gloss.get(name, '')} (default: {value!r})")
-        arguments = parser.parse_args(None if "__file__" in globals() else [])
-        main(**vars(arguments))
-        print(end="", flush=True)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except MemoryError:
-        refuse(True, "there is not enough memory for these sizes")
-    except OSError as problem:                      # a full disk; or who read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        gone = isinstance(problem, BrokenPipeError) or os.name == "nt" and problem.errno == 22
-        refuse(not gone, problem)
-
-
-def sigmoid(x):
-    """1 / (1 + e^-x), through tanh, which overflows nowhere."""
-    return 0.5 * (1 + np.tanh(0.5 * x))
-
-
-ROOT = math.sqrt(8 / math.pi)
-
-
-def gelu(x):
-    """x times the share of the standard normal distribution below x (Hendrycks 2016), nearly.
-
-    That share is (1 + tanh u) / 2 = sigmoid(2 u) within 0.0002, u = sqrt(2/pi) (x + 0.044715 x^3).
-    """
-    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))           # 2 sqrt(2/pi) = sqrt(8/pi)
-
-
-def gelu_slope(x):
-    """The derivative of gelu, by the product rule and sigmoid' = s (1 - s)."""
-    s = sigmoid(ROOT * (x + 0.044715 * x * x * x))
-    return s + x * s * (1 - s) * ROOT * (1 + 3 * 0.044715 * x * x)
-
-
-def unbroadcast(grad, shape):
-    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
-    if grad.shape == shape:
-        return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))
-    axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)
-
-
-class Tensor:
-    """An array that remembers how it was made, so that gradients find their way back."""
-
-    def __init__(self, data, parents=(), vjp=None):
-        """vjp maps the gradient of this array to those of its parents, in their order."""
-        self.data = np.asanyarray(data)
-        if self.data.dtype.kind in "iub":
-            self.data = self.data.astype(float)
-        self.grad, self.parents, self.vjp = None, parents, vjp
-
-    def backward(self):
-        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released."""
-        order, seen, stack = [], set(), [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in seen:
-                if node.parents is None:
-                    raise RuntimeError("backward() has released this graph: compute it again")
-                seen.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node.parents)
-        self.grad = np.ones_like(self.data)
-        while order:
-            node = order.pop()
-            if node.parents:
-                for parent, grad in zip(node.parents, node.vjp(node.grad)):
-                    parent.grad = grad if parent.grad is None else parent.grad + grad
-                node.grad = node.parents = node.vjp = None
-
-    def lift(self, other):
-        """A number or an array as a Tensor of the same dtype."""
-        return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
-
-    def __add__(self, other):
-        other = self.lift(other)
-        a, b = self.data, other.data
-        return Tensor(a + b, (self, other),
-                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
-
-    def __mul__(self, other):
-        other = self.lift(other)
-        a, b = self.data, other.data
-        return Tensor(a * b, (self, other),
-                      lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
-
-    def __matmul__(self, other):
-        other = self.lift(other)
-        a, b = self.data, other.data
-        return Tensor(a @ b, (self, other),
-                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
-                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
-
-    def reshape(self, *shape):
-        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
-
-    def __getitem__(self, index):
-        def vjp(g):
-            da = np.zeros_like(self.data)
-            np.add.at(da, index, g)                     # da[index] += g counts each place once
-            return (da,)
-        return Tensor(self.data[index], (self,), vjp)
-
-
-def gradient_error(rng, f, *arrays):
-    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
-
-    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
-    """
-    inputs = [Tensor(array) for array in arrays]        # not copies: value() sees each nudge
-    y = f(*inputs)
-    weights = rng.standard_normal(y.data.shape)
-    (y * weights).backward()
-    value = lambda: (f(*map(Tensor, arrays)).data * weights).sum()
-    return np.max([relative_error(x.grad, numeric_gradient(value, x.data)) for x in inputs])
-
-
-def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
-    """Adam (Kingma 2015), in place: the mean gradient over the root of the mean square."""
-    m = state.setdefault("m", np.zeros_like(w))
-    v = state.setdefault("v", np.zeros_like(w))
-    t = state["t"] = state.get("t", 0) + 1
-    m *= beta1
-    m += (1 - beta1) * dw
-    v *= beta2
-    v += (1 - beta2) * dw * dw
-    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
-
-
-def linear_decay(step, steps, warmup=20):
-    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down."""
-    return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
-
-
-def cross_entropy(logits, targets):
-    """Mean of -ln softmax(logits)[target] over N rows; logits (N, K), targets (N,) integers."""
-    n = np.arange(len(targets))
-    z = logits.data - logits.data.max(1, keepdims=True)
-    p = np.exp(z)
-    total = p.sum(1, keepdims=True)
-    p /= total
-
-    def vjp(g):
-        dz = p.copy()                                               # dz = p - onehot(target)
-        dz[n, targets] -= 1
-        return (dz * (g / len(n)),)
-    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
-
-
-def embedding(W, ids):
-    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W."""
-    def vjp(g):
-        onehot = ids[:, None] == np.arange(len(W.data))
-        return (onehot.T.astype(g.dtype) @ g,)
-    return Tensor(W.data[ids], (W,), vjp)
-
-
-def rotations(start, T, D, base=1000.0):
-    """exp(i t w_j) for T positions t from start on and w_j = base^(-2j/D); (T, 1, D/2)."""
-    t = np.arange(start, start + T)[:, None, None]
-    return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
-
-
-def rotary(x, turn):
-    """Read x (B, T, H, D) as pairs, complex numbers, and turn each by its angle (Su 2021)."""
-    def rotate(x, turn):
-        pairs = x.view(np.result_type(x, np.complex64))
-        return (pairs * turn.astype(pairs.dtype)).view(x.dtype)
-    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
-
-
-def row_dot(a, b):
-    """The dot product of each row of a with the same row of b, rows being the last axis."""
-    return np.einsum("...i,...i->...", a, b)[..., None]
-
-
-def attention(q, k, v, causal=True):
-    """Look up by content: softmax(q k^T / sqrt(D)) v, every head on its own (Vaswani 2017).
-
-    q (B, Tq, H, D); k, v (B, Tk, H, D). The queries stand at the last Tq of the Tk positions.
-    """
-    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
-    Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
-    Q = Q * scale
-    E = Q @ K.swapaxes(2, 3)                                        # (B, H, Tq, Tk)
-    if causal:
-        E += np.triu(np.full((Tq, Tk), -np.inf, E.dtype), 1 + Tk - Tq)
-    if row_dot(Q, Q).max() * row_dot(K, K).max() > 40 ** 2:
-        E -= E.max(3, keepdims=True)
-    np.exp(E, out=E)
-    total = E.sum(3, keepdims=True)                 # A = E / total is never formed: total divides
-    Y = E @ V / total                               # Y and g instead, which are smaller
-
-    def vjp(g):
-        G = g.swapaxes(1, 2) / total
-        dS = G @ V.swapaxes(2, 3)
-        dS -= row_dot(G, Y)
-        dS *= E                                     # dS = A * (dA - row sums of A * dA)
-        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G
-        return tuple(grad.swapaxes(1, 2) for grad in grads)
-    return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
-
-
-def leaves(weights):
-    """The weights, which are arrays, as Tensors that can collect a gradient."""
-    return {name: Tensor(w) for name, w in weights.items()}
-
-
-# ---- new here: the parts ------------------------------------------------------------------------
+# ---- new here: norms --------------------------------------------------------------------------
+# LayerNorm, for a row x of C numbers with mean m:
+#     y_i = (x_i - m) r,    r = 1 / sqrt(mean of (x - m)^2 + eps),    result = gain * y + bias
+# Backward. With respect to x_j, m has the derivative 1/C, and the mean of squares 2 (x_j - m) / C,
+# as the x - m add up to 0. r = s^(-1/2), for s = (mean of squares) + eps, has -r^3 / 2 with respect
+# to s, so -r^2 y_j / C with respect to x_j. With dy = dL/dy = gain * dL/dresult, the product rule
+# and a sum over i,
+#     dy_i/dx_j = r ([i = j] - 1/C - y_i y_j / C)          [i = j] is 1 if i = j, else 0
+#     dx = r (dy - mean(dy) - y mean(dy y))
+# Shifting or scaling x leaves y as it is (if eps is 0), so dx has no part along (1, .., 1) or y:
+# the last two terms take it out of dy. RMSNorm has m = 0 and, here, no gain:
+#     y = r x,              dx = r (dy - y mean(dy y))
 
 def layer_norm(x, gain, bias, eps=1e-5):
-    """gain * (x - its mean) / its standard deviation + bias, along the last axis (Ba 2016)."""
+    """LayerNorm (Ba 2016): gain * (x - mean) / standard deviation + bias, along the last axis."""
     d = x.data - x.data.mean(-1, keepdims=True)
     r = 1 / np.sqrt((d * d).mean(-1, keepdims=True) + eps)
     y = d * r
@@ -326,15 +56,18 @@ def layer_norm(x, gain, bias, eps=1e-5):
 
 
 def rms_norm(x, eps=1e-6):
-    """x over its root mean square along the last axis (Zhang 2019)."""
+    """RMSNorm (Zhang 2019): x over its root mean square along the last axis."""
     C = x.data.shape[-1]
     r = 1 / np.sqrt(row_dot(x.data, x.data) / C + eps)
     y = x.data * r
     return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / C)),))
 
 
+# ---- new here: the feed-forward layer and token shift -----------------------------------------
 # The feed-forward layer holds two thirds of a block's weights. With a = x up, h = gelu(a) has the
-# derivative gelu_slope(a), and h = max(a, 0)^2 has 2 max(a, 0). The rest is rules 2 and 4 of 04.
+# derivative gelu_slope(a), and h = max(a, 0)^2 has 2 max(a, 0). The rest is rules 2 and 4 of 04:
+# the gradient of a weight matrix is its input transposed times the gradient of its result, and that
+# of the input is the gradient of the result times the matrix transposed.
 
 def feed_forward_gelu(x, up, down):
     """gelu(x up) down, as in GPT-2 (Radford 2019); x (N, C), up (C, 4C), down (4C, C)."""
@@ -350,7 +83,7 @@ def feed_forward_gelu(x, up, down):
 def feed_forward(x, up, down):
     """max(x up, 0)^2 down: two matrices with a squared ReLU between them (So 2021).
 
-    x (N, C), up (C, 4C), down (4C, C). One operation, to keep one (N, 4C) array instead of three.
+    x (N, C), up (C, 4C), down (4C, C). One operation keeps one (N, 4C) array instead of three.
     """
     root = x.data @ up.data                         # after the next line, the root of h
     np.maximum(root, 0, out=root)
@@ -368,7 +101,7 @@ def feed_forward(x, up, down):
 def token_shift(x, mix, before):
     """y_t = x_t + mix * x_(t-1): each position sees the one before it (after So 2021, Peng 2023).
 
-    x (B, T, C), mix (C,), before (B, 1, C): the array in front of x; it gets no gradient.
+    x (B, T, C), mix (C,); before (B, 1, C) is an array, what stands in front of x: no gradient.
     """
     previous = np.concatenate([before, x.data[:, :-1]], 1)
 
@@ -379,7 +112,13 @@ def token_shift(x, mix, before):
     return Tensor(x.data + mix.data * previous, (x, mix), vjp)
 
 
-# ---- new here: the block and the stack ----------------------------------------------------------
+# ---- new here: the block and the stack --------------------------------------------------------
+# The plus signs are the residual connections. If G is the gradient after a plus, that before it is
+# G + (G through norm and layer): G itself is passed on, whatever the layer does. In the forward
+# pass x itself is carried along, too. Attention averages positions and so makes them similar; the
+# residual connections slow this down. This is pre-norm. In post-norm, x = norm(x + layer(x)), both
+# x and G must go through a norm after every layer.
+#
 # A net is a set of parts, so that each can be left out. norm is RMSNorm unless LayerNorm is named;
 # feed-forward has a squared ReLU unless GELU is named. In 11, the matrices out, down and head start
 # at zero.
@@ -388,7 +127,7 @@ GPT2 = {"attention", "feed-forward", "residuals", "norm", "LayerNorm", "GELU", "
 GPT11 = {"attention", "feed-forward", "residuals", "norm", "rotary", "normed queries", "shift"}
 
 
-def random_weights(rng, V, T, C, layers, parts):
+def init_transformer(rng, V, T, C, layers, parts):
     """The weights by name; a std of 1 / sqrt(inputs) makes x @ matrix as large as x (06)."""
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
@@ -462,14 +201,14 @@ def transformer(weights, ids, layers, heads, parts):
     x = embedding(weights["embed"], ids.ravel())
     if "learned positions" in parts:
         x = x + embedding(weights["places"], np.tile(np.arange(T), B))
-    if "LayerNorm" not in parts:                # x is short at first: do not let layers drown it
+    if "LayerNorm" not in parts:                # so that the layers' outputs do not dominate x
         x = norm(x, weights, "first", parts)
     for i in range(layers):
         x = block(x, weights, i, (B, T, heads, C // heads), parts)
     return norm(x, weights, "last", parts) @ weights["head"]
 
 
-# ---- new here: a task ---------------------------------------------------------------------------
+# ---- new here: a task ---------------------------------------------------------------------
 # 31415926=11234569: sort digits. From = on the net must guess each next digit from all that stands
 # before it, as a GPT does.
 
@@ -489,61 +228,31 @@ def next_digits(weights, rows, layers, heads, parts):
     return logits.reshape(B, T, V)[:, T // 2:]
 
 
-def learn_sorting(seed, parts, digits, layers, heads, channels, steps, lr, batch=32):
+def train_sorting(seed, parts, digits, layers, heads, channels, steps, lr, batch=32):
     """The weights, the last loss, and the share of 2000 fresh rows sorted without error."""
     rng = np.random.default_rng(seed)
-    weights = random_weights(rng, V, 2 * digits, channels, layers, parts)
+    weights = init_transformer(rng, V, 2 * digits, channels, layers, parts)
     states = {name: {} for name in weights}
     for step in range(1, steps + 1):
-        rows, tensors = sorting(rng, batch, digits), leaves(weights)
-        with np.errstate(all="ignore"):             # divergence shows in the loss
-            logits = next_digits(tensors, rows, layers, heads, parts).reshape(-1, V)
-            loss = cross_entropy(logits, rows[:, -digits:].ravel())
-            loss.backward()
-            for name, w in weights.items():
-                adam(w, tensors[name].grad, states[name], lr * linear_decay(step, steps))
-        if not math.isfinite(loss.data):            # not refused: what fails is a row of the table
+        rows = sorting(rng, batch, digits)
+        params = as_tensors(weights)
+        logits = next_digits(params, rows, layers, heads, parts).reshape(-1, V)
+        loss = cross_entropy(logits, rows[:, -digits:].ravel())
+        loss.backward()
+        for name, w in weights.items():
+            adam(w, params[name].grad, states[name], lr * warmup_linear(step, steps))
+        if not math.isfinite(loss.data):            # a diverged network is a result, too
             return weights, math.nan, 0.0
-    rows, weights_now = sorting(rng, 2000, digits), leaves(weights)
-    with np.errstate(all="ignore"):
-        found = np.concatenate([next_digits(weights_now, part, layers, heads, parts).data.argmax(2)
-                                for part in np.split(rows, 8)])
+    rows = sorting(rng, 2000, digits)
+    params = as_tensors(weights)
+    found = np.concatenate([next_digits(params, part, layers, heads, parts).data.argmax(2)
+                            for part in np.split(rows, 8)])
     return weights, loss.data.item(), (found == rows[:, -digits:]).all(1).mean()
 
 
-# ---- new here: counting -------------------------------------------------------------------------
-# Attention has 4 matrices (C, C), feed-forward 2 of 4 C^2: 12 C^2 weights. A product of N rows with
-# them takes a multiplication and an addition for each row and weight: 24 N C^2 operations. The
-# scores and the means of values take 2 C each for each of N queries and T keys: 4 N T C. Backward,
-# each product Z = X W needs two such products, dZ W^T and X^T dZ: in all three times as many.
+# ---- the experiment -----------------------------------------------------------------------
 
-class Counted(np.ndarray):
-    """An array that adds up the operations of all matrix products it takes part in."""
-
-    total = 0
-
-    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **how):
-        """NumPy calls this in place of its ufuncs (+, exp, @ ..): do the same, and count @."""
-        plain = lambda arrays: tuple(array.view(np.ndarray) if isinstance(array, Counted)
-                                     else array for array in arrays)
-        if out:
-            how["out"] = plain(out)
-        result = getattr(ufunc, method)(*plain(inputs), **how)
-        if ufunc is np.matmul:
-            Counted.total += 2 * result.size * inputs[0].shape[-1]
-        return out[0] if out else np.asarray(result).view(Counted)
-
-
-def operations(work):
-    """How many operations the matrix products of work() need."""
-    Counted.total = 0
-    work()
-    return Counted.total
-
-
-# ---- the experiment -----------------------------------------------------------------------------
-
-def tell_parts(rng, N=6, C=4):
+def show_parts(rng, N=6, C=4):
     """Every part and a whole net against central differences; relative errors by name."""
     x = rng.standard_normal((N, C))
     W = lambda *shape: rng.standard_normal(shape)
@@ -554,7 +263,7 @@ def tell_parts(rng, N=6, C=4):
         "feed_forward_gelu": (feed_forward_gelu, x, W(C, 10), W(10, C)),
         "token_shift": (lambda x, mix: token_shift(x, mix, np.ones((2, 1, C))), W(2, 3, C), W(C))}
     for name, parts in ("GPT-2's parts", GPT2), ("11's parts", GPT11):
-        weights = random_weights(rng, 12, 5, C, 1, parts)
+        weights = init_transformer(rng, 12, 5, C, 1, parts)
         checks[f"a net of {name}"] = (
             lambda *tensors, names=list(weights), parts=parts:     # as they are in this pass
                 transformer(dict(zip(names, tensors)), ids, 1, 2, parts),
@@ -563,7 +272,7 @@ def tell_parts(rng, N=6, C=4):
     print("Gradients against central differences, relative errors")
     for name, error in errors.items():
         print(f"  {name:24} {error:.0e}")
-    assert max(errors.values()) < 1e-6
+    assert np.max(list(errors.values())) < 1e-6         # Python's max would lose a nan
     one, zero, inputs = Tensor(np.ones(C)), Tensor(np.zeros(C)), Tensor(x)
     y = layer_norm(inputs, one, zero, eps=0)
     same = relative_error(layer_norm(Tensor(3 * x + 5), one, zero, eps=0).data, y.data)
@@ -588,8 +297,8 @@ def through(rng, parts, depth, T=16, H=2, C=32):
     loses the differences between them.
     """
     parts = parts | {"attention", "feed-forward", "GELU"}
-    weights = random_weights(rng, 1, T, C, depth, parts)
-    weights = leaves({name: w.astype(float) for name, w in weights.items()})
+    weights = init_transformer(rng, 1, T, C, depth, parts)
+    weights = as_tensors({name: w.astype(float) for name, w in weights.items()})
     sizes, size = [], lambda array: math.sqrt((array * array).mean())
     x = y = Tensor(rng.standard_normal((T, C)))
     for i in range(depth):
@@ -601,7 +310,7 @@ def through(rng, parts, depth, T=16, H=2, C=32):
     return sizes, size(x.grad) if max(sizes) < 1e7 else math.nan, cosine
 
 
-def tell_depth(rng, deepest, draws=5):
+def show_depth(rng, deepest, draws=5):
     """What stacks do to a signal and a gradient: {stack: {depth: (size, gradient, cosine)}}."""
     depths = [depth for depth in (2, 4, 6, 12, 24, 48) if depth <= deepest]
     found, curves = {stack: {} for stack in STACKS}, {}
@@ -619,35 +328,11 @@ def tell_depth(rng, deepest, draws=5):
         print(f"\n{title}\n{'  blocks':18}" + "".join(f"{depth:>9}" for depth in depths))
         for stack, by_depth in found.items():
             print(f"  {stack:16}" + "".join(f"{by_depth[depth][place]:9.3g}" for depth in depths))
-    print("With norm, no result explodes or vanishes. Attention makes means, so positions grow\n"
-          "alike, slowest in pre-norm, where x stays a term of the sum: post-norm divides x each\n"
-          "time.\n\n"
+    print("With norm, no result explodes or vanishes. Attention averages positions and so makes\n"
+          "them similar; least so with pre-norm, where x itself is never rescaled.\n\n"
           "log10 of the size after each block.  n: neither,  r: residuals,  b: both (pre-norm)")
     print(plot({stack[0]: curves[stack] for stack in ("neither", "residuals", "both, pre-norm")}))
     return found
-
-
-def tell_size(rng, C=64, T=32, H=4, B=3):
-    """Count the weights and operations of a block, and compare with the formulas."""
-    N = B * T
-    counted = {}
-    for name, parts, more in ("GPT-2's", GPT2, 4 * C), ("11's", GPT11, C):      # + gains, or mix
-        weights = {key: w.view(Counted) for key, w in
-                   random_weights(rng, 1, T, C, 1, parts).items() if key.startswith("0.")}
-        tensors = leaves(weights)
-        x = Tensor(rng.standard_normal((N, C), np.float32).view(Counted))
-        forward = operations(lambda: block(x, tensors, 0, (B, T, H, C // H), parts))
-        both = operations(lambda: block(x, tensors, 0, (B, T, H, C // H), parts).backward())
-        counted[name] = sum(w.size for w in weights.values()), forward, both
-        assert counted[name][0] == 12 * C * C + more
-        assert forward == 24 * N * C * C + 4 * N * T * C and both == 3 * forward
-    print(f"\nOne block, C = {C}, T = {T}, N = {N}, counted, and equal to the formulas: "
-          f"{12 * C * C:,} weights in\nmatrices, 12 C^2; {forward:,} operations in products, "
-          f"24 N C^2 + 4 N T C; {both:,} with all\ngradients, three times as many. Scores and "
-          "means of values take T / (6 C + T) of\nall operations: "
-          f"{128 / (6 * 128 + 128):.0%} in 11 (T = C = 128), {1024 / (6 * 768 + 1024):.0%} in the "
-          "smallest GPT-2 (T = 1024, C = 768).")
-    return counted
 
 
 NETS = {
@@ -665,15 +350,14 @@ NETS = {
 
 def write_sorted(weights, row, layers, heads, parts):
     """row up to =, and what the net writes behind it, digit by digit."""
-    tensors, ids = leaves(weights), row[:len(row) // 2 + 1]
+    tensors, ids = as_tensors(weights), row[:len(row) // 2 + 1]
     while len(ids) < len(row):
-        with np.errstate(all="ignore"):
-            logits = transformer(tensors, ids[None], layers, heads, parts).data[-1]
-        ids = np.append(ids, logits.argmax())       # all is computed anew; 11 keeps keys and values
+        logits = transformer(tensors, ids[None], layers, heads, parts).data[-1]
+        ids = np.append(ids, logits.argmax())       # this recomputes everything; 11 has a KV cache
     return "".join("0123456789="[i] for i in ids)
 
 
-def tell_sorting(seed, seeds, digits, layers, heads, channels, steps, lr):
+def show_sorting(seed, seeds, digits, layers, heads, channels, steps, lr):
     """The table of nets: {name: [share of fresh rows sorted without error, by seed]}."""
     print(f"\nSorting {digits} digits: {layers} blocks, {heads} heads, {channels} channels, "
           f"{steps} steps of 32 rows.\nloss: of the last step; right: of 2000 fresh rows, those "
@@ -681,7 +365,7 @@ def tell_sorting(seed, seeds, digits, layers, heads, channels, steps, lr):
           f"{'net':26}{'weights':>10}{'loss':>9}{'right':>9}")
     right = {}
     for name, parts in NETS.items():
-        runs = [learn_sorting(s, parts, digits, layers, heads, channels, steps, lr)
+        runs = [train_sorting(s, parts, digits, layers, heads, channels, steps, lr)
                 for s in range(seed, seed + seeds)]
         right[name] = [share for _, _, share in runs]
         spread = f" +- {np.std(right[name], ddof=1):.1%}" if seeds > 1 else ""
@@ -700,35 +384,339 @@ def tell_sorting(seed, seeds, digits, layers, heads, channels, steps, lr):
 
 def main(deepest=48, digits=8, layers=4, heads=2, channels=32, steps=600, lr=0.005, seeds=1,
          seed=0):
-    """Check the parts, send signals through stacks of blocks, and take apart a net that sorts.
+    """Check the parts, send signals through stacks of blocks, and take apart a network that sorts.
 
-    deepest: blocks in the deepest stack that signals go through, up to 48
-    digits: in a row to sort
-    layers: blocks in the net
-    heads: attention heads in a block
-    channels: width of the stream
-    steps: of training, each with 32 fresh rows
-    lr: highest learning rate
-    seeds: runs of each net in the table, for mean and spread
-    seed: the first of them
+    deepest   number of blocks in the deepest stack that signals go through, up to 48
+    digits    digits in a row to sort
+    layers    number of transformer blocks
+    heads     attention heads in a block
+    channels  width of the residual stream
+    steps     training steps, each with 32 fresh rows
+    lr        highest learning rate
+    seeds     trainings of each network in the table, for mean and spread
+    seed      the first random seed
 
-    Returns a dict: gradient_error by name, depth ({stack: {depth: (size, gradient, cosine)}}),
-    counted ({parts: (weights, operations, those with all gradients)}), right ({net: [share]}).
+    Returns {"gradient_error" by name, "depth": {stack: {depth: (size, gradient, cosine)}},
+    "right": {network: [accuracy]}}.
     """
-    for name, value in dict(digits=digits, layers=layers, heads=heads, channels=channels,
-                            steps=steps, seeds=seeds).items():
-        refuse(not 0 < value <= 10 ** 5, f"--{name} must be between 1 and 100000")
-    refuse(not 2 <= deepest <= 48, "--deepest must be between 2 and 48")
-    refuse(channels % heads, f"{channels} channels do not divide into {heads} heads")
-    refuse(channels // heads % 2, f"{channels} channels in {heads} heads leave an odd number in "
-           "each, but rotary positions turn pairs")
-    refuse(not 0 < lr < math.inf, "--lr must be positive")
-    refuse(seed < 0, "--seed must be 0 or more")
+    if channels % heads:
+        sys.exit(f"error: {channels} channels do not divide into {heads} heads")
+    if channels // heads % 2:
+        sys.exit(f"error: {channels} channels in {heads} heads leave an odd number in each, but "
+                 "rotary positions rotate pairs")
+    if deepest < 2:
+        sys.exit("error: --deepest must be at least 2")
     rng = np.random.default_rng(seed)
-    errors, depth, counted = tell_parts(rng), tell_depth(rng, deepest), tell_size(rng)
-    right = tell_sorting(seed, seeds, digits, layers, heads, channels, steps, lr)
-    return {"gradient_error": errors, "depth": depth, "counted": counted, "right": right}
+    errors = show_parts(rng)
+    depth = show_depth(rng, deepest)
+    with np.errstate(all="ignore"):                 # divergence shows in the loss
+        right = show_sorting(seed, seeds, digits, layers, heads, channels, steps, lr)
+    return {"gradient_error": errors, "depth": depth, "right": right}
 
+
+# ---- carried from 01, 02, 05, 06, 08 and 09, code unchanged: explained there ----------------
+
+def numeric_gradient(f, x, eps=1e-6):
+    """The slope of f() with respect to each entry of the array x.
+
+    f takes no arguments: it reads x, which is changed in place, one entry at
+    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
+    """
+    slopes = np.empty_like(x)
+    for i in np.ndindex(x.shape):       # every index of the array
+        original = x[i]
+        x[i] = original + eps
+        above = f()
+        x[i] = original - eps
+        below = f()
+        x[i] = original
+        slopes[i] = (above - below) / (2 * eps)
+    return slopes
+
+
+def relative_error(found, expected):
+    """The largest difference, relative to the largest expected value."""
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x), computed through tanh, which cannot overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+ROOT = math.sqrt(8 / math.pi)
+
+def gelu(x):
+    """x times the probability that a standard normal number is below x (Hendrycks 2016).
+
+    That probability is sigmoid(2 u) within 0.0002, with u = sqrt(2/pi) (x + 0.044715 x^3).
+    """
+    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))           # 2 sqrt(2/pi) = sqrt(8/pi)
+
+
+def gelu_slope(x):
+    """The derivative of gelu, by the product rule and sigmoid' = s (1 - s)."""
+    s = sigmoid(ROOT * (x + 0.044715 * x * x * x))
+    return s + x * s * (1 - s) * ROOT * (1 + 3 * 0.044715 * x * x)
+
+
+def unbroadcast(grad, shape):
+    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
+    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+
+
+class Tensor:
+    """An array that remembers how it was made, so that its gradient can be found."""
+
+    def __init__(self, data, parents=(), vjp=None):
+        """vjp turns the gradient of this array into those of its parents, in their order."""
+        self.data = np.asanyarray(data)
+        if self.data.dtype.kind in "iub":               # integers cannot be nudged
+            self.data = self.data.astype(float)
+        self.grad, self.parents, self.vjp = None, parents, vjp
+
+    def backward(self):
+        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
+
+        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
+        was released before.
+        """
+        # A node leaves the stack twice. First it goes back, with its parents on top. The second
+        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
+        order, seen, stack = [], set(), [(self, False)]
+        while stack:
+            node, parents_done = stack.pop()
+            if parents_done:
+                order.append(node)
+            elif id(node) not in seen:
+                if node.parents is None:
+                    raise RuntimeError("backward() has released this graph: compute it again")
+                seen.add(id(node))
+                stack.append((node, True))
+                stack.extend((parent, False) for parent in node.parents)
+        self.grad = np.ones_like(self.data)
+        while order:
+            node = order.pop()          # from the end: all made from it have given their share
+            if node.parents:
+                for parent, grad in zip(node.parents, node.vjp(node.grad)):
+                    parent.grad = grad if parent.grad is None else parent.grad + grad
+                node.grad = node.parents = node.vjp = None      # free its memory at once
+
+    def as_tensor(self, other):
+        """other as a Tensor; a number or an array becomes one of the same dtype."""
+        return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    def __add__(self, other):
+        other = self.as_tensor(other)
+        a, b = self.data, other.data
+        return Tensor(a + b, (self, other),
+                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+    def __mul__(self, other):
+        other = self.as_tensor(other)
+        a, b = self.data, other.data
+        return Tensor(a * b, (self, other),
+                      lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
+
+    def __matmul__(self, other):
+        other = self.as_tensor(other)
+        a, b = self.data, other.data
+        return Tensor(a @ b, (self, other),
+                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
+                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
+
+    def reshape(self, *shape):
+        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
+
+    def __getitem__(self, index):
+        def vjp(g):
+            da = np.zeros_like(self.data)
+            np.add.at(da, index, g)                     # da[index] += g keeps the last repeat only
+            return (da,)
+        return Tensor(self.data[index], (self,), vjp)
+
+
+def gradient_error(rng, f, *arrays):
+    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
+
+    A plain sum can hide an error: that of the entries of a softmax is 1, and has gradient 0.
+    """
+    inputs = [Tensor(array) for array in arrays]        # not copies: value() sees each nudge
+    y = f(*inputs)
+    weights = rng.standard_normal(y.data.shape)
+    (y * weights).backward()
+    value = lambda: (f(*map(Tensor, arrays)).data * weights).sum()
+    return np.max([relative_error(x.grad, numeric_gradient(value, x.data)) for x in inputs])
+
+
+def as_tensors(weights):
+    """The weights, a dict of arrays by name or a network [(W, b), ...], as new leaves."""
+    if isinstance(weights, dict):
+        return {name: Tensor(array) for name, array in weights.items()}
+    return [(Tensor(W), Tensor(b)) for W, b in weights]
+
+
+def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
+    """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
+    m = state.setdefault("m", np.zeros_like(w))
+    v = state.setdefault("v", np.zeros_like(w))
+    t = state["t"] = state.get("t", 0) + 1
+    m *= beta1
+    m += (1 - beta1) * dw
+    v *= beta2
+    v += (1 - beta2) * dw * dw
+    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+
+
+def warmup_linear(step, steps, warmup=20):
+    """The factor of the learning rate in step 1 .. steps: a linear rise, then a linear fall."""
+    return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
+
+
+def cross_entropy(logits, targets):
+    """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
+
+    p = softmax(logits); the result is a Tensor with one entry.
+    """
+    n = np.arange(len(targets))
+    z = logits.data - logits.data.max(1, keepdims=True)
+    p = np.exp(z)
+    total = p.sum(1, keepdims=True)
+    p /= total
+
+    def vjp(g):
+        dz = p.copy()                                       # dz = p - onehot(target): rule 1 of 04
+        dz[n, targets] -= 1
+        return (dz * (g / len(n)),)
+    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+
+
+def embedding(W, ids):
+    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W, of shape (N, C).
+
+    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is faster.
+    """
+    def vjp(g):
+        onehot = ids[:, None] == np.arange(len(W.data))
+        return (onehot.T.astype(g.dtype) @ g,)
+    return Tensor(W.data[ids], (W,), vjp)
+
+
+def rotations(start, T, D, base=1000.0):
+    """exp(i t w_j) for T positions t from start on, w_j = base^(-2j/D); complex, (T, 1, D/2)."""
+    t = np.arange(start, start + T)[:, None, None]
+    return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
+
+
+def rotary(x, turn):
+    """Rotary positions (Su 2021): each pair of entries of x (B, T, H, D), rotated by its angle."""
+    def rotate(x, turn):
+        pairs = x.view(np.result_type(x, np.complex64))     # the same memory, a + ib for a, b
+        return (pairs * turn.astype(pairs.dtype)).view(x.dtype)
+    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
+
+
+def row_dot(a, b):
+    """The dot product of each row of a with the same row of b; a row is along the last axis."""
+    return np.einsum("...i,...i->...", a, b)[..., None]
+
+
+def attention(q, k, v, causal=True):
+    """softmax(q k^T / sqrt(D)) v, for every head on its own (Vaswani 2017).
+
+    q (B, Tq, H, D); k, v (B, Tk, H, D); the result is like q. The queries stand at the last Tq of
+    the Tk positions; if causal, they see no later ones.
+    """
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
+    Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
+    Q = Q * scale
+    E = Q @ K.swapaxes(2, 3)                                        # (B, H, Tq, Tk)
+    if causal:
+        E += np.triu(np.full((Tq, Tk), -np.inf, E.dtype), 1 + Tk - Tq)
+    if row_dot(Q, Q).max() * row_dot(K, K).max() > 40 ** 2:
+        E -= E.max(3, keepdims=True)
+    np.exp(E, out=E)
+    total = E.sum(3, keepdims=True)
+    Y = E @ V / total
+
+    def vjp(g):
+        G = g.swapaxes(1, 2) / total
+        dS = G @ V.swapaxes(2, 3)
+        dS -= row_dot(G, Y)
+        dS *= E                                     # dS = A * (dA - row sums of A * dA)
+        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G     # Q has its scale
+        return tuple(grad.swapaxes(1, 2) for grad in grads)
+    return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
+
+
+# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+
+def plot(curves, width=72, height=14):
+    """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
+    curves = {mark: np.array(curve, float) for mark, curve in curves.items()}
+    curves = {mark: curve[:, np.isfinite(curve).all(0)] for mark, curve in curves.items()}
+    points = np.concatenate(list(curves.values()), axis=1)          # (2, all points)
+    if points.size == 0:
+        return "(no finite value to plot)"
+    left, low = points.min(axis=1)
+    right, high = points.max(axis=1)
+    canvas = np.full((height, width), " ")
+    for mark, (x, y) in curves.items():
+        column = np.interp(x, [left, right], [0, width - 1])
+        row = np.interp(y, [low, high], [height - 1, 0])
+        canvas[np.rint(row).astype(int), np.rint(column).astype(int)] = mark
+    labels = np.linspace(high, low, height)
+    lines = [f"{label:9.3f} |{''.join(marks)}" for label, marks in zip(labels, canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
+
+
+def number_like(default, may_be_zero):
+    """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
+    def number(text):
+        value = type(default)(text)
+        if 0 < value < 1e9 or (value == 0 and may_be_zero):
+            return value
+        least = "0 or more" if may_be_zero else "above 0"
+        raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
+    number.__name__ = type(default).__name__        # which argparse prints: "invalid int value"
+    return number
+
+
+def command_line(main, may_be_zero=()):
+    """Call main with the --name=value of the command line; in a notebook, with its defaults."""
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
+                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, parameter in inspect.signature(main).parameters.items():
+        default, kind = parameter.default, str
+        if not isinstance(default, str):
+            kind = number_like(default, default == 0 or name in may_be_zero)
+        parser.add_argument(f"--{name}", type=kind, help=f"default: {default!r}")
+    this_file = os.path.basename(globals().get("__file__", "a notebook"))
+    typed = None if os.path.basename(sys.argv[0]) == this_file else []
+    try:
+        main(**vars(parser.parse_args(typed)))
+        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        sys.exit("error: there is not enough memory for these sizes")
+    except OSError as problem:
+        windows_pipe = os.name == "nt" and problem.errno == 22
+        if not isinstance(problem, BrokenPipeError) and not windows_pipe:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+
+
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy"]
+# ///
 
 if __name__ == "__main__":
     command_line(main)

@@ -1,321 +1,54 @@
 """11  A GPT learns to write like Shakespeare, one character at a time.
 
-Carried, with their helpers, from 01: refuse, plot, command_line.  05: Tensor.  06: adam, muon,
-linear_decay, cross_entropy.  07: keep, check_writable, fetch, Progress.  08: read_text, encode,
-embedding, rotary.  09: attention, leaves.  10: rms_norm, feed_forward, token_shift.
-New here: the model, checkpoints, sampling, training on many threads or machines.
+A language model gives each possible next character a probability. p(text) is the
+product of all p(character, given all before it); here, all before it in a row of
+--block characters. The loss is the mean of -ln p, in nats per character. A
+uniform guess among V characters costs ln V.
 
-A language model gives each possible next character a probability. p(text) is the product of all
-p(character, given all before it); here, all before it in a row of --block characters. The loss is
-the mean of -ln p, in nats per character. A uniform guess among V characters costs ln V.
+Every character has a vector x of C numbers, the residual stream, to which each
+layer adds what it finds:
 
-All work happens on a stream x of C numbers per character, to which each layer adds its findings:
     x = norm(embed[character])
-    x = x + attend(norm(x))           facts move to later positions, never to earlier ones; queries
-                                      and keys are normed, and turned by their positions (08)
-    x = x + feed(shift(norm(x)))      each position works on what it and the one before it know
-    logits = norm(x) @ head           after the last block
+    x = x + attend(norm(x))         information moves to later positions only;
+                                    queries and keys are normalized, and rotated
+                                    by their positions
+    x = x + feed(shift(norm(x)))    each position works on what it and the one
+                                    before it know
+    logits = norm(x) @ head         after the last block
 
-Much has improved since GPT-2 (2019). To put one old part back costs, in nats after 300 steps:
-AdamW for Muon at most 0.15; learned positions for rotary 0.16; random out, down and head matrices
-for zeros 0.04; no token shift 0.04. GELU for squared ReLU costs 0.02, and LayerNorm for RMSNorm, or
-queries and keys without norm, less than 0.01: less than another seed may change, 0.03.
-
-Run       python 11_gpt.py            (--help lists the options; --data=my.txt for your own text)
-          python 11_gpt.py --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
-Expect    4.5 minutes on two cores, 0.2 GB; a validation loss of 1.47 to 1.49
-Left out  dropout; tokens longer than a character (08); half precision
+Run           python 11_gpt.py
+Expect        4 to 5 minutes on two cores, 0.2 GB; a validation loss of 1.47 to 1.49
+Try           --data=my.txt      your own text; --help lists all options
+              --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
+                                 write more, without training
+Left out      dropout; tokens longer than a character (08); half precision
+Carried from  05: unbroadcast, Tensor, as_tensors.  06: adam, newton_schulz, muon,
+              warmup_linear, cross_entropy.  08: encode, embedding, rotations, rotary.
+              09: row_dot, attention.  10: rms_norm, feed_forward, token_shift
 """
-import argparse, contextlib, gzip, hashlib, http.client, inspect, json, math, os, re, signal, sys
-import time, urllib.request, zipfile, zlib
+import argparse, contextlib, gzip, hashlib, http.client, inspect, io, json, math, os, shutil
+import signal, sys, tempfile, time, urllib.request, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-if "numpy" not in sys.modules:                      # one BLAS thread: we split the batch ourselves
-    for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
-        os.environ.setdefault(f"{threads}_THREADS", "1")
+if "numpy" not in sys.modules:          # one BLAS thread, because we split the batch ourselves
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
+                 "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import numpy as np
 
 # B batch, T positions, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per character
 
 
-# ---- carried from 01, 05, 06, 07, 08, 09 and 10, unchanged --------------------------------------
-
-def refuse(wrong, sentence):
-    """If something is wrong, stop with one plain sentence on stderr and exit code 1."""
-    if wrong:
-        raise SystemExit(f"error: {sentence}")
-
-
-def plot(curves, width=72, height=14):
-    """{mark: (x, y), ...} drawn as text, each curve with its mark, later ones on top."""
-    xs, ys = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
-    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
-    canvas = [[" "] * width for _ in range(height)]
-    for mark, (x, y) in curves.items():
-        column = (np.array(x) - left) / max(right - left, 1e-12) * (width - 1)
-        row = (high - np.array(y)) / max(high - low, 1e-12) * (height - 1)
-        for i, j in zip(np.rint(row).astype(int), np.rint(column).astype(int)):
-            canvas[i][j] = mark
-    lines = [f"{label:9.3f} |{''.join(line)}"
-             for label, line in zip(np.linspace(high, low, height), canvas)]
-    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
-
-
-def command_line(main):
-    """Run main with the --name=value of the command line; in a notebook, with its defaults."""
-    try:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")    # what the console cannot show becomes '?'
-        title, gloss = (__doc__ or "").split("\n")[0], main.__doc__ or ""      # none under -OO
-        gloss = dict(re.findall(r"^ *(\w+): (.+)$", gloss, re.M))
-        parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
-        for name, argument in inspect.signature(main).parameters.items():
-            value = argument.default
-            parser.add_argument(f"--{name}", type=type(value), default=value,
-                                help=f"{gloss.get(name, '')} (default: {value!r})")
-        arguments = parser.parse_args(None if "__file__" in globals() else [])
-        main(**vars(arguments))
-        print(end="", flush=True)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except MemoryError:
-        refuse(True, "there is not enough memory for these sizes")
-    except OSError as problem:                      # a full disk; or who read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        gone = isinstance(problem, BrokenPipeError) or os.name == "nt" and problem.errno == 22
-        refuse(not gone, problem)
-
-
-def keep(path, write):
-    """write(file) into a .part, then rename it: path is always whole, the old or the new."""
-    path = os.path.realpath(path)                   # of a link, the file that it points to
-    part = f"{path}.{os.getpid()}.part"             # another run may write here, too
-    try:
-        with open(part, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(part)
-        raise
-
-
-def check_writable(path):
-    """Refuse a file that cannot or should not be written, before the training and not after it."""
-    try:
-        if os.path.exists(path):
-            ours = os.path.isfile(path) and os.access(path, os.W_OK) and zipfile.is_zipfile(path)
-            refuse(not ours, f"cannot write {path}: what is there is not a writable .npz file")
-        part = f"{os.path.realpath(path)}.{os.getpid()}.part"
-        with open(part, "wb"):
-            pass
-        os.remove(part)
-    except (OSError, ValueError) as problem:
-        refuse(True, f"cannot write {path}: {problem}")
-
-
-def fetch(name, urls, sha256):
-    """The bytes of data/name, or if they are missing or wrong, of the first URL that has them.
-
-    A name in .gz is unpacked. Bytes with another SHA-256 (taken unpacked) are never used. None if
-    there are no right ones.
-    """
-    path = Path("data", name)
-    for source in [path.absolute().as_uri()] * os.path.exists(path) + list(urls):
-        if source in urls:
-            print(f"fetching {source}", flush=True)
-        try:
-            with urllib.request.urlopen(source, timeout=10) as reply:
-                packed = reply.read()
-            content = gzip.decompress(packed) if name.endswith(".gz") else packed
-            if hashlib.sha256(content).hexdigest() != sha256:
-                raise OSError("its SHA-256 is wrong: damaged, or another file")
-        except (OSError, EOFError, ValueError, zlib.error, http.client.HTTPException) as problem:
-            print(f"note: {source}: {problem}")
-            continue
-        if source in urls:
-            with contextlib.suppress(OSError):      # no right to write here: used, but not kept
-                path.parent.mkdir(exist_ok=True)
-                keep(path, lambda file: file.write(packed))
-        return content
-
-
-class Progress:
-    """A line about every 4 seconds: step, mean loss since the last line, speed, time left."""
-
-    def __init__(self, done, last, unit):
-        self.first, self.last, self.start = done, last, time.perf_counter()
-        print(f"{'step':>7} {'loss':>8} {unit:>9} {'left':>6}")
-        self.restart()
-
-    def restart(self):
-        self.losses, self.count, self.shown = [], 0, time.perf_counter()
-
-    def __call__(self, step, loss, count, show=False):
-        """After a step over count things: print a line if it is time, or if show."""
-        self.losses.append(loss)
-        self.count += count
-        now = time.perf_counter()
-        if show or now - self.shown > 4 or step == self.first + 1:
-            mean, speed = sum(self.losses) / len(self.losses), self.count / (now - self.shown)
-            left = int((now - self.start) / (step - self.first) * (self.last - step))
-            print(f"{step:7} {mean:8.4f} {speed:9.0f} {left // 60:3}:{left % 60:02}", flush=True)
-            self.restart()
-
-
-def unbroadcast(grad, shape):
-    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
-    if grad.shape == shape:
-        return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))
-    axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)
-
-
-class Tensor:
-    """An array that remembers how it was made, so that gradients find their way back."""
-
-    def __init__(self, data, parents=(), vjp=None):
-        """vjp maps the gradient of this array to those of its parents, in their order."""
-        self.data = np.asanyarray(data)
-        if self.data.dtype.kind in "iub":
-            self.data = self.data.astype(float)
-        self.grad, self.parents, self.vjp = None, parents, vjp
-
-    def backward(self):
-        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released."""
-        order, seen, stack = [], set(), [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in seen:
-                if node.parents is None:
-                    raise RuntimeError("backward() has released this graph: compute it again")
-                seen.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node.parents)
-        self.grad = np.ones_like(self.data)
-        while order:
-            node = order.pop()
-            if node.parents:
-                for parent, grad in zip(node.parents, node.vjp(node.grad)):
-                    parent.grad = grad if parent.grad is None else parent.grad + grad
-                node.grad = node.parents = node.vjp = None
-
-    def lift(self, other):
-        """A number or an array as a Tensor of the same dtype."""
-        return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
-
-    def __add__(self, other):
-        other = self.lift(other)
-        a, b = self.data, other.data
-        return Tensor(a + b, (self, other),
-                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
-
-    def __matmul__(self, other):
-        other = self.lift(other)
-        a, b = self.data, other.data
-        return Tensor(a @ b, (self, other),
-                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
-                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
-
-    def reshape(self, *shape):
-        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
-
-
-def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
-    """Adam (Kingma 2015), in place: the mean gradient over the root of the mean square."""
-    m = state.setdefault("m", np.zeros_like(w))
-    v = state.setdefault("v", np.zeros_like(w))
-    t = state["t"] = state.get("t", 0) + 1
-    m *= beta1
-    m += (1 - beta1) * dw
-    v *= beta2
-    v += (1 - beta2) * dw * dw
-    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
-
-
-def newton_schulz(G, steps=5):
-    """About U V^T of G: a step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of singular values s."""
-    if len(G) > len(G.T):
-        return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
-    X = G / (np.linalg.norm(G) + 1e-7)
-    for _ in range(steps):
-        A = X @ X.T
-        X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
-    return X
-
-
-def muon(w, dw, state, lr, decay=0.0, beta=0.95):
-    """Muon (Jordan 2024), in place: momentum, made equally long in all directions."""
-    m = state.setdefault("m", np.zeros_like(w))
-    m *= beta
-    m += (1 - beta) * dw
-    update = newton_schulz(beta * m + (1 - beta) * dw)              # Nesterov: one look ahead
-    w *= 1 - lr * decay
-    w -= lr * math.sqrt(max(1, w.shape[1] / w.shape[0])) * update
-
-
-def linear_decay(step, steps, warmup=20):
-    """The share of the learning rate at step 1 .. steps: up over the warm-up, then down."""
-    return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
-
-
-def cross_entropy(logits, targets):
-    """Mean of -ln softmax(logits)[target] over N rows; logits (N, K), targets (N,) integers."""
-    n = np.arange(len(targets))
-    z = logits.data - logits.data.max(1, keepdims=True)
-    p = np.exp(z)
-    total = p.sum(1, keepdims=True)
-    p /= total
-
-    def vjp(g):
-        dz = p.copy()                                               # dz = p - onehot(target)
-        dz[n, targets] -= 1
-        return (dz * (g / len(n)),)
-    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
-
-
-COMMIT = "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
-SHAKESPEARE = [f"https://{host}/data/tinyshakespeare/input.txt" for host in
-               (f"raw.githubusercontent.com/karpathy/char-rnn/{COMMIT}",
-                f"cdn.jsdelivr.net/gh/karpathy/char-rnn@{COMMIT}")]
-SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-
-
-def read_text(path):
-    """A name and a text: the file at path; tiny Shakespeare; or, offline, Python's own help."""
-    if path:
-        try:
-            return path, Path(path).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            refuse(True, f"{path} is not UTF-8 text")
-        except (OSError, ValueError) as problem:
-            refuse(True, f"cannot read {path}: {problem}")
-    content = fetch("tinyshakespeare.txt", SHAKESPEARE, SHA256)
-    if content:
-        return "tiny Shakespeare", content.decode()
-    from pydoc_data.topics import topics
-    print("Tiny Shakespeare is neither in data/ nor to be downloaded: learning from Python's own "
-          f"help texts.\nTo have it, save {SHAKESPEARE[0]}\nas data/tinyshakespeare.txt\n")
-    return "Python's help texts", "\n".join(topics[name] for name in sorted(topics))
-
-
-def encode(text, characters):
-    """The places of text's characters in the vocabulary; those that are not in it are left out."""
-    place = {character: i for i, character in enumerate(characters)}
-    return np.array([place[character] for character in text if character in place], np.int64)
-
+# ---- new here: the model and its parts, from 08 to 10 -----------------------------------------
 
 def embedding(W, ids):
-    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W."""
+    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W, of shape (N, C).
+
+    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is faster.
+    """
     def vjp(g):
         onehot = ids[:, None] == np.arange(len(W.data))
         return (onehot.T.astype(g.dtype) @ g,)
@@ -323,28 +56,29 @@ def embedding(W, ids):
 
 
 def rotations(start, T, D, base=1000.0):
-    """exp(i t w_j) for T positions t from start on and w_j = base^(-2j/D); (T, 1, D/2)."""
+    """exp(i t w_j) for T positions t from start on, w_j = base^(-2j/D); complex, (T, 1, D/2)."""
     t = np.arange(start, start + T)[:, None, None]
     return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
 
 
 def rotary(x, turn):
-    """Read x (B, T, H, D) as pairs, complex numbers, and turn each by its angle (Su 2021)."""
+    """Rotary positions (Su 2021): each pair of entries of x (B, T, H, D), rotated by its angle."""
     def rotate(x, turn):
-        pairs = x.view(np.result_type(x, np.complex64))
+        pairs = x.view(np.result_type(x, np.complex64))     # the same memory, a + ib for a, b
         return (pairs * turn.astype(pairs.dtype)).view(x.dtype)
     return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
 
 
 def row_dot(a, b):
-    """The dot product of each row of a with the same row of b, rows being the last axis."""
+    """The dot product of each row of a with the same row of b; a row is along the last axis."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
 def attention(q, k, v, causal=True):
-    """Look up by content: softmax(q k^T / sqrt(D)) v, every head on its own (Vaswani 2017).
+    """softmax(q k^T / sqrt(D)) v, for every head on its own (Vaswani 2017).
 
-    q (B, Tq, H, D); k, v (B, Tk, H, D). The queries stand at the last Tq of the Tk positions.
+    q (B, Tq, H, D); k, v (B, Tk, H, D); the result is like q. The queries stand at the last Tq of
+    the Tk positions; if causal, they see no later ones.
     """
     Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
     Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
@@ -355,26 +89,21 @@ def attention(q, k, v, causal=True):
     if row_dot(Q, Q).max() * row_dot(K, K).max() > 40 ** 2:
         E -= E.max(3, keepdims=True)
     np.exp(E, out=E)
-    total = E.sum(3, keepdims=True)                 # A = E / total is never formed: total divides
-    Y = E @ V / total                               # Y and g instead, which are smaller
+    total = E.sum(3, keepdims=True)
+    Y = E @ V / total
 
     def vjp(g):
         G = g.swapaxes(1, 2) / total
         dS = G @ V.swapaxes(2, 3)
         dS -= row_dot(G, Y)
         dS *= E                                     # dS = A * (dA - row sums of A * dA)
-        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G
+        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G     # Q has its scale
         return tuple(grad.swapaxes(1, 2) for grad in grads)
     return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
 
 
-def leaves(weights):
-    """The weights, which are arrays, as Tensors that can collect a gradient."""
-    return {name: Tensor(w) for name, w in weights.items()}
-
-
 def rms_norm(x, eps=1e-6):
-    """x over its root mean square along the last axis (Zhang 2019)."""
+    """RMSNorm (Zhang 2019): x over its root mean square along the last axis."""
     C = x.data.shape[-1]
     r = 1 / np.sqrt(row_dot(x.data, x.data) / C + eps)
     y = x.data * r
@@ -384,9 +113,9 @@ def rms_norm(x, eps=1e-6):
 def feed_forward(x, up, down):
     """max(x up, 0)^2 down: two matrices with a squared ReLU between them (So 2021).
 
-    x (N, C), up (C, 4C), down (4C, C). One operation, to keep one (N, 4C) array instead of three.
+    x (N, C), up (C, 4C), down (4C, C). One operation keeps one (N, 4C) array instead of three.
     """
-    root = x.data @ up.data
+    root = x.data @ up.data                         # after the next line, the root of h
     np.maximum(root, 0, out=root)
 
     def vjp(g):
@@ -399,7 +128,7 @@ def feed_forward(x, up, down):
 def token_shift(x, mix, before):
     """y_t = x_t + mix * x_(t-1): each position sees the one before it (after So 2021, Peng 2023).
 
-    x (B, T, C), mix (C,), before (B, 1, C): the array in front of x; it gets no gradient.
+    x (B, T, C), mix (C,); before (B, 1, C) is an array, what stands in front of x: no gradient.
     """
     previous = np.concatenate([before, x.data[:, :-1]], 1)
 
@@ -410,11 +139,12 @@ def token_shift(x, mix, before):
     return Tensor(x.data + mix.data * previous, (x, mix), vjp)
 
 
-# ---- new here: the model ------------------------------------------------------------------------
+def init_weights(rng, V, C, layers):
+    """All weights by name.
 
-def initial_weights(rng, V, C, layers):
-    """All weights by name. out and down are 0: at first no layer adds anything. So is head: each
-    guess is uniform. Unlike zeros in 06 they learn: head at once, from norm(x); then out and down.
+    out and down are 0, so that at first no layer adds anything. The head also starts at zero, so
+    the first predictions are uniform. Unlike in 06 these zeros do receive gradients: first the
+    head, then out and down.
     """
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
@@ -424,9 +154,15 @@ def initial_weights(rng, V, C, layers):
 
     weights = {"embed": rng.standard_normal((V, C), np.float32), "head": zeros(C, V)}
     for i in range(layers):
-        weights |= {f"{i}.query": matrix(C, C), f"{i}.key": matrix(C, C),
-                    f"{i}.value": matrix(C, C), f"{i}.out": zeros(C, C), f"{i}.mix": zeros(C),
-                    f"{i}.up": matrix(C, 4 * C), f"{i}.down": zeros(4 * C, C)}
+        weights |= {
+            f"{i}.query": matrix(C, C),
+            f"{i}.key": matrix(C, C),
+            f"{i}.value": matrix(C, C),
+            f"{i}.out": zeros(C, C),
+            f"{i}.mix": zeros(C),
+            f"{i}.up": matrix(C, 4 * C),
+            f"{i}.down": zeros(4 * C, C),
+        }
     return weights
 
 
@@ -436,15 +172,18 @@ def gpt(weights, ids, heads, cache=None):
     cache: a dict in which block i keeps what later positions need of earlier ones. With it, ids
     are the characters that have come since the last call.
     """
-    (B, T), C = ids.shape, weights["embed"].data.shape[1]
+    B, T = ids.shape
+    C = weights["embed"].data.shape[1]
     past = cache[0][0].data.shape[1] if cache else 0                # positions in the cache
-    turn, before = rotations(past, T, C // heads), np.zeros((B, 1, C), np.float32)
+    turn = rotations(past, T, C // heads)
+    before = np.zeros((B, 1, C), np.float32)                        # in front of the text
     x = rms_norm(embedding(weights["embed"], ids.ravel()))          # (N, C)
     for i in range(len(weights) // 7):                              # 7 arrays in a block
         h = rms_norm(x)
         q, k, v = ((h @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
                    for name in ("query", "key", "value"))
-        q, k = rotary(rms_norm(q), turn), rotary(rms_norm(k), turn)
+        q = rotary(rms_norm(q), turn)
+        k = rotary(rms_norm(k), turn)
         if past:
             keys, values, before = cache[i]
             k = Tensor(np.concatenate([keys.data, k.data], 1))
@@ -458,20 +197,175 @@ def gpt(weights, ids, heads, cache=None):
     return rms_norm(x) @ weights["head"]
 
 
-def loss_of(weights, rows, heads):
-    """Mean loss over rows (B, T+1) of ids, each character predicting the next."""
+def loss_on(weights, rows, heads):
+    """The mean loss over rows (B, T+1) of ids, each character predicting the next."""
     return cross_entropy(gpt(weights, rows[:, :-1], heads), rows[:, 1:].ravel())
 
 
 def gradients(weights, rows, heads):
-    """The loss over rows, and its gradient for each weight by name; weights are arrays."""
-    weights = leaves(weights)
-    loss = loss_of(weights, rows, heads)
+    """The loss on rows, and its gradient for each weight by name; weights are arrays."""
+    params = as_tensors(weights)
+    loss = loss_on(params, rows, heads)
     loss.backward()
-    return loss.data.item(), {name: w.grad for name, w in weights.items()}
+    return loss.data.item(), {name: tensor.grad for name, tensor in params.items()}
 
 
-# ---- new here: checkpoints ----------------------------------------------------------------------
+# ---- new here: sampling -----------------------------------------------------------------------
+
+def sample(run, prompt, tokens, temperature, top_k, seed):
+    """Yield characters that the best weights so far write after the prompt.
+
+    Each is drawn from softmax(logits / temperature) among the top_k likeliest.
+    """
+    rng = np.random.default_rng(seed)
+    params = as_tensors(run.best or run.weights)
+    block, heads = run.settings["block"], run.settings["heads"]
+    context = list(encode(prompt, run.characters)) or [0]
+    new = context[-block:]                          # ids that are not in the cache yet
+    cache, cached = {}, 0
+    for _ in range(tokens):
+        if cached + len(new) > block:               # full: restart from the newer half
+            new = context[-max(1, block // 2):]
+            cache, cached = {}, 0
+        with np.errstate(all="ignore"):
+            logits = gpt(params, np.array([new]), heads, cache).data[-1].astype(float)
+        if not np.isfinite(logits).all():
+            sys.exit("error: the weights are too large: lower --lr")
+        cached += len(new)
+        if 0 < top_k < len(logits):
+            logits[logits < np.sort(logits)[-top_k]] = -np.inf
+        p = np.exp((logits - logits.max()) / max(temperature, 1e-9))    # at 0 only the best is left
+        new = [int(rng.choice(len(p), p=p / p.sum()))]
+        context += new
+        yield run.characters[new[0]]
+
+
+# ---- new here: training on many threads or machines -------------------------------------------
+
+SHARD = 512                                         # characters that one thread takes at a time
+
+
+def average(arrays, comm):
+    """Replace each array by its mean over the processes of MPI, if there are several."""
+    if comm:
+        for array in arrays:
+            comm.Allreduce(array.copy(), array)
+            array /= comm.size
+
+
+def mean_gradients(weights, rows, heads, pool, comm):
+    """gradients() of all rows: the mean over shards, which the threads share, and over machines.
+
+    NumPy releases Python's global lock (the GIL), so threads do work side by side, and a shard's
+    arrays stay in the processor's cache. Its size does not depend on the threads, so neither do
+    the sums.
+    """
+    B, T = len(rows), rows.shape[1] - 1
+    size = max(n for n in range(1, max(1, SHARD // T) + 1) if B % n == 0)
+    results = list(pool.map(lambda shard: gradients(weights, shard, heads),
+                            np.split(rows, B // size)))
+    loss = np.array(sum(loss for loss, _ in results) / len(results))
+    mean = pool.map(lambda name: sum(grads[name] for _, grads in results) / len(results), weights)
+    grads = dict(zip(weights, mean))
+    average([loss, *grads.values()], comm)
+    return loss.item(), grads
+
+
+def update(run, grads, factor, pool):
+    """Muon for the matrices in the blocks, Adam with a sixth of its rate for all else.
+
+    A row of embed, or a column of head, belongs to one character, frequent or rare: directions
+    there should not all get the same length (after Jordan 2024).
+    """
+    lr = factor * run.settings["lr"]
+    decay = run.settings["decay"]
+
+    def step(name):
+        w, dw, state = run.weights[name], grads[name], run.states[name]
+        if name in ("embed", "head") or w.ndim == 1:
+            adam(w, dw, state, lr / 6)
+        else:
+            muon(w, dw, state, lr, decay)
+    list(pool.map(step, grads))                     # list() waits for all of them
+
+
+def validate(run, s, ids, pool):
+    """Measure the loss on all whole rows of ids, keep the best weights, show what they write."""
+    rows = np.lib.stride_tricks.sliding_window_view(ids, s.block + 1)[::s.block]
+    size = max(1, SHARD // s.block)
+    shards = [rows[i:i + size] for i in range(0, len(rows), size)]
+    params = as_tensors(run.weights)
+
+    def total(shard):
+        return len(shard) * loss_on(params, shard, s.heads).data.item()
+    loss = sum(pool.map(total, shards)) / len(rows)
+    if not math.isfinite(loss):
+        sys.exit(f"error: training diverges at step {len(run.losses)}: lower --lr")
+    if loss <= min((earlier for _, earlier in run.validation), default=loss):
+        run.best = {name: w.copy() for name, w in run.weights.items()}
+    run.validation.append([len(run.losses), loss])
+    line = "".join(sample(run, "\n", 60, 0.8, 0, s.seed)).replace("\n", " / ")
+    print(f"  validation {loss:.4f}   {line}", flush=True)
+
+
+@contextlib.contextmanager
+def interrupts():
+    """A list that Ctrl-C adds to: nothing stops within a step."""
+    caught = []
+    default = signal.signal(signal.SIGINT, lambda *_: caught.append(True))
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, default)
+
+
+def train(run, s, last, ids, validation_ids, pool, comm):
+    """Train up to step last; returns the seconds that the steps took, without validation."""
+    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
+    first = shown = len(run.losses)
+    seconds = 0.0
+    halt = np.zeros(1)                              # above 0 if any process was interrupted
+    print(f"{'step':>7} {'loss':>8} {'char/s':>9} {'left':>6}")
+    with interrupts() as caught:
+        for step in range(first + 1, last + 1):
+            began = time.perf_counter()
+            starts = run.rng.integers(len(ids) - s.block, size=(ranks, s.batch, 1))
+            rows = ids[starts[rank] + np.arange(s.block + 1)]
+            loss, grads = mean_gradients(run.weights, rows, s.heads, pool, comm)
+            update(run, grads, warmup_linear(step, s.steps), pool)
+            run.losses.append(loss)
+            seconds += time.perf_counter() - began
+
+            halt[:] = len(caught)
+            average([halt], comm)
+            early = step in (s.eval_every // 20, s.eval_every // 4)     # noise turns into words
+            measure = early or step % s.eval_every == 0 or step == s.steps
+            pause = step == last or halt.any()
+            if measure or pause or step == first + 1 or step % max(1, s.eval_every // 10) == 0:
+                speed = (step - first) * ranks * s.batch * s.block / seconds
+                left = int(seconds / (step - first) * (last - step))
+                print(f"{step:7} {np.mean(run.losses[shown:]):8.4f} {speed:9.0f} "
+                      f"{left // 60:3}:{left % 60:02}", flush=True)
+                shown = step
+            finite = all(np.isfinite(w).all() for w in run.weights.values())
+            if not (finite and loss < 1e3):
+                sys.exit(f"error: training diverges at step {step}, with a loss of {loss:.4g}: "
+                         "lower --lr")
+            if measure:
+                validate(run, s, validation_ids, pool)
+            if s.out and (measure or pause):
+                save(run, s.out)
+            if halt.any():
+                break
+    if halt.any() or caught:
+        if rank == 0:
+            kept = f"kept in {s.out}" if s.out else "not kept"
+            print(f"interrupted after step {len(run.losses)}, {kept}", file=sys.stderr)
+        sys.exit(130)
+    return seconds
+
+
+# ---- new here: checkpoints ----------------------------------------------------------------
 
 TRAINING = dict(data=str, steps=int, batch=int, block=int, layers=int, heads=int, channels=int,
                 lr=float, decay=float, eval_every=int, seed=int)
@@ -480,7 +374,7 @@ TRAINING = dict(data=str, steps=int, batch=int, block=int, layers=int, heads=int
 def new_run(settings, characters):
     """All that training changes, or needs to go on as if it had never stopped."""
     rng = np.random.default_rng(settings["seed"])
-    weights = initial_weights(rng, len(characters), settings["channels"], settings["layers"])
+    weights = init_weights(rng, len(characters), settings["channels"], settings["layers"])
     return SimpleNamespace(settings=settings, characters=characters, rng=rng, weights=weights,
                            best={}, states={name: {} for name in weights}, losses=[],
                            validation=[])
@@ -494,10 +388,26 @@ def save(run, path):
                for part in run.states[name]}
     record = {key: getattr(run, key) for key in "settings characters losses validation".split()}
     record["rng"] = run.rng.bit_generator.state
+    content = io.BytesIO()
+    np.savez(content, record=np.array(json.dumps(record)), **arrays)
     try:
-        keep(path, lambda file: np.savez(file, record=np.array(json.dumps(record)), **arrays))
+        write_file(path, content.getbuffer())
     except OSError as problem:
-        refuse(True, f"cannot write the checkpoint {path}: {problem}")
+        sys.exit(f"error: cannot write the checkpoint {path}: {problem}")
+
+
+def check_out(path):
+    """Stop if path cannot be written, or if it holds anything but a checkpoint of this script."""
+    try:
+        if os.path.exists(path):
+            ours = zipfile.is_zipfile(path) and "record.npy" in zipfile.ZipFile(path).namelist()
+            if not (ours and os.access(path, os.W_OK)):
+                sys.exit(f"error: cannot write {path}: what is there is not a writable checkpoint "
+                         "of 11_gpt.py")
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
+            pass                                    # the folder can be written
+    except (OSError, ValueError) as problem:
+        sys.exit(f"error: cannot write {path}: {problem}")
 
 
 def load(path):
@@ -526,169 +436,27 @@ def load(path):
             raise ValueError
         return run
     except OSError as problem:
-        refuse(True, f"cannot read the checkpoint {path}: {problem}")
+        sys.exit(f"error: cannot read the checkpoint {path}: {problem}")
     except Exception:                               # a damaged file may raise anything
-        refuse(True, f"{path} is not a whole checkpoint of 11_gpt.py")
+        sys.exit(f"error: {path} is not a whole checkpoint of 11_gpt.py")
 
 
-def settle(asked, parameters, run, path):
+def merge_settings(asked, parameters, run, path):
     """Settings of a resumed run: what it was trained with, except what is now asked to differ."""
     changed = {name: value for name, value in asked.items() if value != parameters[name].default}
     for name in "layers", "heads", "channels":
-        refuse(changed.get(name, run.settings[name]) != run.settings[name],
-               f"{path} holds a GPT with {name}={run.settings[name]}, not {asked[name]}")
+        if changed.get(name, run.settings[name]) != run.settings[name]:
+            sys.exit(f"error: {path} holds a GPT with {name}={run.settings[name]}, "
+                     f"not {asked[name]}")
     run.settings |= {name: changed[name] for name in TRAINING if name in changed}
     if asked["steps"] and {"data", "block"} & changed.keys():   # old losses, and the best, are void
         run.validation, run.best = [], {}
     return asked | run.settings
 
 
-# ---- new here: sampling and training ------------------------------------------------------------
+# ---- the experiment -----------------------------------------------------------------------
 
-def sample(run, prompt, tokens, temperature, top_k, seed):
-    """Yield characters that the best weights so far write after the prompt.
-
-    Each is drawn from softmax(logits / temperature) among the top_k likeliest.
-    """
-    rng, weights = np.random.default_rng(seed), leaves(run.best or run.weights)
-    block, heads = run.settings["block"], run.settings["heads"]
-    context = list(encode(prompt, run.characters)) or [0]
-    fresh, cache, seen = context[-block:], {}, 0    # characters not in the cache yet; those in it
-    for _ in range(tokens):
-        if seen + len(fresh) > block:               # it is full: begin anew with its newer half
-            fresh, cache, seen = context[-max(1, block // 2):], {}, 0
-        with np.errstate(all="ignore"):
-            logits = gpt(weights, np.array([fresh]), heads, cache).data[-1].astype(float)
-        refuse(not np.isfinite(logits).all(), "the weights are too large: lower --lr")
-        seen += len(fresh)
-        if 0 < top_k < len(logits):
-            logits[logits < np.sort(logits)[-top_k]] = -np.inf
-        p = np.exp((logits - logits.max()) / max(temperature, 1e-9))    # at 0 only the best is left
-        fresh = [int(rng.choice(len(p), p=p / p.sum()))]
-        context += fresh
-        yield run.characters[fresh[0]]
-
-
-SHARD = 512                                         # characters that one thread takes at a time
-
-
-def average(arrays, comm):
-    """Replace each array by its mean over the processes of MPI, if there are several."""
-    if comm:
-        for array in arrays:
-            comm.Allreduce(array.copy(), array)
-            array /= comm.size
-
-
-def mean_gradients(weights, rows, heads, pool, comm):
-    """gradients() of all rows: the mean over shards, shared by the threads, and over machines (06).
-
-    NumPy lets go of Python's lock, so threads do work side by side, and a shard's arrays stay in
-    the processor's cache. Its size does not depend on the threads, so neither do the sums.
-    """
-    B, T = len(rows), rows.shape[1] - 1
-    size = max(n for n in range(1, max(1, SHARD // T) + 1) if B % n == 0)
-    results = list(pool.map(lambda shard: gradients(weights, shard, heads),
-                            np.split(rows, B // size)))
-    loss = np.array(sum(loss for loss, _ in results) / len(results))
-    mean = pool.map(lambda name: sum(grads[name] for _, grads in results) / len(results), weights)
-    grads = dict(zip(weights, mean))
-    average([loss, *grads.values()], comm)
-    return loss.item(), grads
-
-
-def update(run, grads, share, pool):
-    """Muon for the matrices in the blocks, Adam with a sixth of its rate for all else.
-
-    A row of embed, or a column of head, belongs to one character, frequent or rare: directions
-    there should not all get the same length (after Jordan 2024).
-    """
-    lr, decay = share * run.settings["lr"], run.settings["decay"]
-
-    def step(name):
-        w, dw, state = run.weights[name], grads[name], run.states[name]
-        if name in ("embed", "head") or w.ndim == 1:
-            adam(w, dw, state, lr / 6)
-        else:
-            muon(w, dw, state, lr, decay)
-    list(pool.map(step, grads))                     # list() waits for all of them
-
-
-def validate(run, s, ids, pool):
-    """The loss over all whole rows of ids; remember the best weights; show what they write."""
-    rows = np.lib.stride_tricks.sliding_window_view(ids, s.block + 1)[::s.block]
-    size = max(1, SHARD // s.block)
-    shards = [rows[i:i + size] for i in range(0, len(rows), size)]
-    total = lambda shard: len(shard) * loss_of(leaves(run.weights), shard, s.heads).data.item()
-    loss = sum(pool.map(total, shards)) / len(rows)
-    refuse(not math.isfinite(loss), f"training diverges at step {len(run.losses)}: lower --lr")
-    if loss <= min((earlier for _, earlier in run.validation), default=loss):
-        run.best = {name: w.copy() for name, w in run.weights.items()}
-    run.validation.append([len(run.losses), loss])
-    line = "".join(sample(run, "\n", 60, 0.8, 0, s.seed)).replace("\n", " / ")
-    print(f"  validation {loss:.4f}   {line}", flush=True)
-
-
-def train(run, s, last, ids, validation_ids, pool, comm):
-    """Train up to step last; returns the seconds that the steps took, without validation."""
-    rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
-    progress, seconds, caught = Progress(len(run.losses), last, "tok/s"), 0.0, []
-    halt = np.zeros(1)                              # how many processes have been interrupted
-    default = signal.signal(signal.SIGINT, lambda *_: caught.append(True))  # never within a step
-    try:
-        for step in range(len(run.losses) + 1, last + 1):
-            began = time.perf_counter()
-            starts = run.rng.integers(len(ids) - s.block, size=(ranks, s.batch, 1))
-            rows = ids[starts[rank] + np.arange(s.block + 1)]
-            loss, grads = mean_gradients(run.weights, rows, s.heads, pool, comm)
-            update(run, grads, linear_decay(step, s.steps), pool)
-            run.losses.append(loss)
-            seconds += time.perf_counter() - began
-
-            halt[:] = len(caught)
-            average([halt], comm)
-            early = step in (s.eval_every // 20, s.eval_every // 4)     # noise turns into words
-            measure = early or step % s.eval_every == 0 or step == s.steps
-            pause = step == last or halt.any()
-            progress(step, loss, ranks * s.batch * s.block, measure or pause)
-            sound = all(np.isfinite(w).all() for w in run.weights.values())
-            refuse(not (sound and math.isfinite(loss)),
-                   f"training diverges at step {step}, with a loss of {loss:.4g}: lower --lr")
-            if measure:
-                validate(run, s, validation_ids, pool)
-                progress.restart()
-            if s.out and (measure or pause):
-                save(run, s.out)
-            if halt.any():
-                break
-    finally:
-        signal.signal(signal.SIGINT, default)
-    if caught or halt.any():
-        if rank == 0:
-            print(f"interrupted after step {len(run.losses)}, "
-                  f"{'kept in ' + s.out if s.out else 'not kept'}", file=sys.stderr)
-        raise SystemExit(130)
-    return seconds
-
-
-# ---- the experiment -----------------------------------------------------------------------------
-
-def check(s):
-    """Refuse settings that make no sense, each with its own sentence."""
-    for name in "batch block layers heads channels eval_every".split():
-        refuse(not 0 < getattr(s, name) < 2 ** 31, f"--{name} must be positive and below 2^31")
-    refuse(s.threads > 256, "--threads must be at most 256")
-    for name in "steps stop tokens top_k seed threads".split():
-        refuse(not 0 <= getattr(s, name) < 2 ** 31, f"--{name} must be 0 or more and below 2^31")
-    for name in "temperature", "decay":
-        refuse(not 0 <= getattr(s, name) < math.inf, f"--{name} must be 0 or more, and finite")
-    refuse(not 0 < s.lr < math.inf, "--lr must be positive")
-    refuse(s.channels % s.heads, f"{s.channels} channels do not divide into {s.heads} heads")
-    refuse(s.channels // s.heads % 2, f"{s.channels} channels in {s.heads} heads leave an odd "
-           "number in each, but rotary positions turn pairs")
-
-
-def world():
+def mpi_processes():
     """All processes that mpiexec has started, or None; and how many run on this machine."""
     if not {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
         return None, 1
@@ -696,17 +464,19 @@ def world():
         from mpi4py import MPI
         return MPI.COMM_WORLD, MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).size
     except (ImportError, RuntimeError) as problem:
-        refuse(True, f"started under MPI, but mpi4py does not work: {problem}")
+        sys.exit(f"error: started under MPI, but mpi4py does not work: {problem}")
 
 
 def prepare(s, run):
     """Read the text and start a run, unless one is resumed; returns the run and all ids."""
     name, text = read_text(s.data)
-    characters, needed = "".join(sorted(set(text))), 10 * (s.block + 1)
-    refuse(len(text) < needed, f"{name} has {len(text)} characters, but --block={s.block} "
-           f"needs {needed}, because a tenth is kept for validation")
-    refuse(run and run.characters != characters,
-           f"{name} has other characters than the text of the checkpoint")
+    characters = "".join(sorted(set(text)))
+    needed = 10 * (s.block + 1)
+    if len(text) < needed:
+        sys.exit(f"error: {name} has {len(text)} characters, but --block={s.block} needs {needed}, "
+                 "because a tenth is kept for validation")
+    if run and run.characters != characters:
+        sys.exit(f"error: {name} has other characters than the text of the checkpoint")
     run = run or new_run({key: getattr(s, key) for key in TRAINING}, characters)
     size = sum(w.size for w in run.weights.values())
     print(f"Text: {name}, {len(text):,} characters, {len(characters)} different; "
@@ -768,42 +538,51 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
          decay=0.3, eval_every=250, seed=0, threads=0):
     """Train a GPT on a text, keep it in a file, and write on in the manner of the text.
 
-    data: a UTF-8 text to learn from; empty for tiny Shakespeare, from data/ or downloaded
-    out: the checkpoint to write; empty for none
-    resume: a checkpoint to go on from; its settings hold where yours are the defaults
-    prompt: text to go on from
-    tokens: characters to write
-    temperature: below 1 the likely characters become likelier; 0 takes the likeliest each time
-    top_k: draw among so many of the likeliest characters; 0 for all
-    steps: updates in all, over which the learning rate falls to 0; with --resume, 0 only writes
-    stop: pause after this step, to be resumed; 0 for no pause
-    batch: rows of text in an update (under MPI, in each process)
-    block: characters in a row, the longest memory
-    layers: transformer blocks (10), each of two layers
-    heads: attention heads in a block
-    channels: width of the stream
-    lr: highest learning rate of Muon; Adam's is a sixth of it
-    decay: of the matrices in the blocks: each step takes lr times this share off them
-    eval_every: steps from one validation, which also saves, to the next
-    seed: of weights, batches and samples
-    threads: that share the work; 0 for one on each core
+    data         a UTF-8 text file to learn from; without one, tiny Shakespeare
+    out          the checkpoint file to write; empty for none
+    resume       a checkpoint to go on from; its settings hold where yours are the defaults
+    prompt       text to continue
+    tokens       number of characters to write
+    temperature  below 1 likely characters become likelier; 0 always takes the likeliest
+    top_k        draw from this many of the likeliest characters; 0 for all
+    steps        updates in all, over which the learning rate falls to 0; 0 only writes
+    stop         pause after this step, to be resumed; 0 for no pause
+    batch        rows of text in an update (under MPI, in each process)
+    block        context length: characters in a row
+    layers       number of transformer blocks
+    heads        attention heads in a block
+    channels     width of the residual stream
+    lr           highest learning rate of Muon; Adam's is a sixth of it
+    decay        weight decay of the matrices in the blocks: w *= 1 - lr * decay at each step
+    eval_every   steps from one validation, which also saves, to the next
+    seed         random seed of weights, batches and samples
+    threads      number of worker threads; 0 means one per core
 
-    Returns a dict: val_loss (the last one), best_val_loss, train_loss (nats per character), steps,
-    seconds (of this call's training, validation included), tokens_per_second (of the steps),
-    parameters, sample.
+    Returns {"val_loss": the last one, "best_val_loss", "train_loss" (nats per character), "steps",
+    "seconds" of this call's training, validation included, "tokens_per_second" of the steps,
+    "parameters", "sample"}.
     """
-    s, run, seconds, stepping = dict(locals()), None, 0.0, math.nan
+    typed = dict(locals())
+    parameters = inspect.signature(main).parameters
+    s = {name: type(p.default)(typed[name]) for name, p in parameters.items()}     # from NumPy, too
+    run = None
     if resume:
         run = load(resume)
-        s = settle(s, inspect.signature(main).parameters, run, resume)
+        s = merge_settings(s, parameters, run, resume)
     s = SimpleNamespace(**s)
-    check(s)
-    comm, here = world()
+    if s.channels % s.heads:
+        sys.exit(f"error: {s.channels} channels do not divide into {s.heads} heads")
+    if s.channels // s.heads % 2:
+        sys.exit(f"error: {s.channels} channels in {s.heads} heads leave an odd number in each, "
+                 "but rotary positions rotate pairs")
+    seconds, stepping = 0.0, math.nan
+    comm, here = mpi_processes()
     if comm and comm.rank:                          # one process speaks and writes for all
         s.out, sys.stdout = "", open(os.devnull, "w", encoding="utf-8")
-    done, last = len(run.losses) if run else 0, min(s.steps, s.stop or s.steps)
+    done = len(run.losses) if run else 0
+    last = min(s.steps, s.stop or s.steps)
     if done < last and s.out:
-        check_writable(s.out)
+        check_out(s.out)
     if done < last or not run:
         run, ids = prepare(s, run)
     if done < last:
@@ -813,12 +592,310 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     speed = (last - done) * (comm.size if comm else 1) * s.batch * s.block / stepping
     if done < last:
         print(f"val loss {losses[-1]:.4f} after {measured[-1]} steps, {seconds:.1f} s, "
-              f"{speed:.0f} tok/s\n")
+              f"{speed:.0f} char/s\n")
     return {"val_loss": losses[-1], "best_val_loss": min(losses), "seconds": seconds,
             "train_loss": (run.losses or [math.nan])[-1], "steps": len(run.losses),
             "tokens_per_second": speed, "parameters": sum(w.size for w in run.weights.values()),
             "sample": write(run, s)}
 
 
+# ---- carried from 05, 06 and 08, code unchanged: explained there ----------------------------
+
+def unbroadcast(grad, shape):
+    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
+    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+
+
+class Tensor:
+    """An array that remembers how it was made, so that its gradient can be found."""
+
+    def __init__(self, data, parents=(), vjp=None):
+        """vjp turns the gradient of this array into those of its parents, in their order."""
+        self.data = np.asanyarray(data)
+        if self.data.dtype.kind in "iub":               # integers cannot be nudged
+            self.data = self.data.astype(float)
+        self.grad, self.parents, self.vjp = None, parents, vjp
+
+    def backward(self):
+        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
+
+        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
+        was released before.
+        """
+        # A node leaves the stack twice. First it goes back, with its parents on top. The second
+        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
+        order, seen, stack = [], set(), [(self, False)]
+        while stack:
+            node, parents_done = stack.pop()
+            if parents_done:
+                order.append(node)
+            elif id(node) not in seen:
+                if node.parents is None:
+                    raise RuntimeError("backward() has released this graph: compute it again")
+                seen.add(id(node))
+                stack.append((node, True))
+                stack.extend((parent, False) for parent in node.parents)
+        self.grad = np.ones_like(self.data)
+        while order:
+            node = order.pop()          # from the end: all made from it have given their share
+            if node.parents:
+                for parent, grad in zip(node.parents, node.vjp(node.grad)):
+                    parent.grad = grad if parent.grad is None else parent.grad + grad
+                node.grad = node.parents = node.vjp = None      # free its memory at once
+
+    def as_tensor(self, other):
+        """other as a Tensor; a number or an array becomes one of the same dtype."""
+        return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    def __add__(self, other):
+        other = self.as_tensor(other)
+        a, b = self.data, other.data
+        return Tensor(a + b, (self, other),
+                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+    def __matmul__(self, other):
+        other = self.as_tensor(other)
+        a, b = self.data, other.data
+        return Tensor(a @ b, (self, other),
+                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
+                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
+
+    def reshape(self, *shape):
+        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
+
+
+def as_tensors(weights):
+    """The weights, a dict of arrays by name or a network [(W, b), ...], as new leaves."""
+    if isinstance(weights, dict):
+        return {name: Tensor(array) for name, array in weights.items()}
+    return [(Tensor(W), Tensor(b)) for W, b in weights]
+
+
+def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
+    """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
+    m = state.setdefault("m", np.zeros_like(w))
+    v = state.setdefault("v", np.zeros_like(w))
+    t = state["t"] = state.get("t", 0) + 1
+    m *= beta1
+    m += (1 - beta1) * dw
+    v *= beta2
+    v += (1 - beta2) * dw * dw
+    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+
+
+def newton_schulz(G, steps=5):
+    """Nearly U V^T for the matrix G = U S V^T, by products of matrices only.
+
+    A step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of each singular value s.
+    """
+    if len(G) > len(G.T):
+        return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
+    X = G / (np.linalg.norm(G) + 1e-7)
+    for _ in range(steps):
+        A = X @ X.T
+        X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
+    return X
+
+
+def muon(w, dw, state, lr, decay=0.0, beta=0.95):
+    """Muon (Jordan 2024): momentum, made equally long in all directions. Changes the matrix w."""
+    m = state.setdefault("m", np.zeros_like(w))
+    m *= beta
+    m += (1 - beta) * dw
+    update = newton_schulz(beta * m + (1 - beta) * dw)              # Nesterov: one look ahead
+    w *= 1 - lr * decay
+    w -= lr * math.sqrt(max(1, w.shape[1] / w.shape[0])) * update
+
+
+def warmup_linear(step, steps, warmup=20):
+    """The factor of the learning rate in step 1 .. steps: a linear rise, then a linear fall."""
+    return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
+
+
+def cross_entropy(logits, targets):
+    """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
+
+    p = softmax(logits); the result is a Tensor with one entry.
+    """
+    n = np.arange(len(targets))
+    z = logits.data - logits.data.max(1, keepdims=True)
+    p = np.exp(z)
+    total = p.sum(1, keepdims=True)
+    p /= total
+
+    def vjp(g):
+        dz = p.copy()                                       # dz = p - onehot(target): rule 1 of 04
+        dz[n, targets] -= 1
+        return (dz * (g / len(n)),)
+    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+
+
+def encode(text, characters):
+    """The ids of text's characters in the vocabulary `characters`; unknown ones are skipped."""
+    ids = {character: i for i, character in enumerate(characters)}
+    return np.array([ids[character] for character in text if character in ids], np.int64)
+
+
+# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+
+def plot(curves, width=72, height=14):
+    """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
+    curves = {mark: np.array(curve, float) for mark, curve in curves.items()}
+    curves = {mark: curve[:, np.isfinite(curve).all(0)] for mark, curve in curves.items()}
+    points = np.concatenate(list(curves.values()), axis=1)          # (2, all points)
+    if points.size == 0:
+        return "(no finite value to plot)"
+    left, low = points.min(axis=1)
+    right, high = points.max(axis=1)
+    canvas = np.full((height, width), " ")
+    for mark, (x, y) in curves.items():
+        column = np.interp(x, [left, right], [0, width - 1])
+        row = np.interp(y, [low, high], [height - 1, 0])
+        canvas[np.rint(row).astype(int), np.rint(column).astype(int)] = mark
+    labels = np.linspace(high, low, height)
+    lines = [f"{label:9.3f} |{''.join(marks)}" for label, marks in zip(labels, canvas)]
+    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
+
+
+def write_file(path, content):
+    """Write bytes to a temporary file, then rename it, so that path is never half-written."""
+    path = os.path.realpath(path)               # of a link, the file that it points to
+    part = f"{path}.{os.getpid()}.part"         # another run may be writing here, too
+    try:
+        with open(part, "wb") as file:
+            if os.path.exists(path):
+                shutil.copymode(path, part)     # a private file stays private
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())             # on the disk before the old file goes
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(part)                     # of a write that failed
+
+
+def unpack(content):
+    """The bytes themselves, or if they are a gzip file, what is packed in it."""
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
+
+def download(name, urls, sha256):
+    """The bytes of data/name, unpacked, downloaded if the file is missing; or None.
+
+    What lies in data/ is the user's: it is used as it is and never written to. Only what comes
+    from the network is checked: by SHA-256 of the unpacked bytes.
+    """
+    path = Path("data", name)
+    broken = (OSError, EOFError, zlib.error, http.client.HTTPException)
+    if os.path.exists(path):
+        try:
+            content = unpack(path.read_bytes())
+        except broken as problem:
+            sys.exit(f"error: cannot read {path}: {problem}")
+        if hashlib.sha256(content).hexdigest() != sha256:
+            print(f"note: {path} is not the original file; it is used as it is")
+        return content
+    for url in urls:
+        print(f"downloading {url}", flush=True)
+        try:
+            with urllib.request.urlopen(url, timeout=10) as reply:      # 10 seconds for each read
+                received = reply.read()
+            content = unpack(received)
+        except broken as problem:
+            print(f"note: {problem}")
+            continue
+        if hashlib.sha256(content).hexdigest() == sha256:
+            with contextlib.suppress(OSError):  # where we may not write, it is used all the same
+                path.parent.mkdir(exist_ok=True)
+                write_file(path, received)
+            return content
+        print("note: it is not used, because its SHA-256 is wrong")
+    return None
+
+
+COMMIT = "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
+SHAKESPEARE = [
+    f"https://raw.githubusercontent.com/karpathy/char-rnn/{COMMIT}/data/tinyshakespeare/input.txt",
+    f"https://cdn.jsdelivr.net/gh/karpathy/char-rnn@{COMMIT}/data/tinyshakespeare/input.txt",
+]
+SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+def read_text(path):
+    """The name and the text of the UTF-8 file at path; without a path, of tiny Shakespeare.
+
+    If that is neither in data/ nor can be downloaded, Python's own help texts take its place.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")        # the text may have letters that it lacks
+    if path:
+        try:
+            content = Path(path).read_bytes()
+        except (OSError, ValueError) as problem:
+            sys.exit(f"error: cannot read {path}: {problem}")
+    else:
+        path = os.path.join("data", "tinyshakespeare.txt")
+        content = download("tinyshakespeare.txt", SHAKESPEARE, SHA256)
+    if content is None:
+        from pydoc_data.topics import topics
+        print("Tiny Shakespeare is not in data/, and the download failed. Here are Python's own "
+              f"help texts instead.\nTo have Shakespeare, save {SHAKESPEARE[0]}\nas {path}\n")
+        return "Python's help texts", "\n".join(topics[name] for name in sorted(topics))
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        sys.exit(f"error: {path} is not UTF-8 text")
+    return str(path), text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def number_like(default, may_be_zero):
+    """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
+    def number(text):
+        value = type(default)(text)
+        if 0 < value < 1e9 or (value == 0 and may_be_zero):
+            return value
+        least = "0 or more" if may_be_zero else "above 0"
+        raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
+    number.__name__ = type(default).__name__        # which argparse prints: "invalid int value"
+    return number
+
+
+def command_line(main, may_be_zero=()):
+    """Call main with the --name=value of the command line; in a notebook, with its defaults."""
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
+                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, parameter in inspect.signature(main).parameters.items():
+        default, kind = parameter.default, str
+        if not isinstance(default, str):
+            kind = number_like(default, default == 0 or name in may_be_zero)
+        parser.add_argument(f"--{name}", type=kind, help=f"default: {default!r}")
+    this_file = os.path.basename(globals().get("__file__", "a notebook"))
+    typed = None if os.path.basename(sys.argv[0]) == this_file else []
+    try:
+        main(**vars(parser.parse_args(typed)))
+        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        sys.exit("error: there is not enough memory for these sizes")
+    except OSError as problem:
+        windows_pipe = os.name == "nt" and problem.errno == 22
+        if not isinstance(problem, BrokenPipeError) and not windows_pipe:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+
+
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy"]
+# ///
+
 if __name__ == "__main__":
-    command_line(main)
+    command_line(main,
+                 may_be_zero=("steps", "tokens", "temperature", "decay"))

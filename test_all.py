@@ -1,11 +1,11 @@
 """Tests of the whole course: every script runs alone, every gradient is right, every law holds.
 
-    python -m pytest -q test_all.py
+    python -m pytest -q test_all.py         or, without any set-up, uv run test_all.py
 
 Nothing here needs the network. Tests that need the real data skip where data/ does not hold it.
 """
 import ast, errno, gzip, hashlib, importlib.util, inspect, json, math, os, re, shlex, shutil
-import signal, socket, subprocess, sys, time, tracemalloc
+import signal, socket, stat, subprocess, sys, time, tracemalloc, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,7 +48,7 @@ FLAGS = {                                               # what makes each script
     "06_optim": ["--steps=2", "--seeds=1", "--hidden=4"],
     "07_mnist": ["--epochs=1", "--hidden=8"],
     "08_embed": ["--merges=20", "--words=100", "--channels=8", "--steps=5"],
-    "09_attention": ["--longest=64", "--channels=8", "--steps=5"],
+    "09_attention": ["--channels=8", "--steps=5"],
     "10_block": ["--deepest=4", "--channels=8", "--steps=3", "--layers=1", "--digits=3"],
     "11_gpt": TINY_FLAGS,
 }
@@ -96,46 +96,95 @@ def train(**changes):
 
 # ---- laws ---------------------------------------------------------------------------------------
 
-def definitions(path):
-    """(name, syntax tree) of every top-level function and every method, docstrings aside."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        methods = node.body if isinstance(node, ast.ClassDef) else []
-        for member in [node, *methods]:
-            if isinstance(member, ast.FunctionDef) and member.name != "main":
-                for inner in ast.walk(member):
-                    if isinstance(inner, ast.FunctionDef) and ast.get_docstring(inner) is not None:
-                        inner.body = inner.body[1:]
-                name = member.name if member is node else f"{node.name}.{member.name}"
-                yield name, ast.dump(member)
+def source(path):
+    return path.read_text(encoding="utf-8")
+
+
+def sections(path):
+    """{header: the lines below it} of a script; what stands before the first has the header ""."""
+    parts = re.split(r"(?m)^# ---- (.+?) -+$", source(path))
+    return dict(zip(["", *parts[1::2]], parts[::2]))
+
+
+def without_docstrings(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+def definitions(text):
+    """{name: syntax tree} of all functions, classes and constants, and of methods as Class.name."""
+    found = {}
+    for node in without_docstrings(ast.parse(text)).body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = ast.dump(node)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = ast.dump(node)
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = ""
+            found |= {f"{node.name}.{member.name}": ast.dump(member) for member in node.body
+                      if isinstance(member, ast.FunctionDef)}
+    return found
 
 
 def test_the_same_name_is_the_same_code_in_all_files():
     seen = {}
     for path in SCRIPTS:
-        for name, tree in definitions(path):
-            assert seen.setdefault(name, tree) == tree, f"{name} in {path.name} is another"
+        for name, tree in definitions(source(path)).items():
+            if name != "main" and not name.isupper():
+                assert seen.setdefault(name, tree) == tree, f"{name} in {path.name} is another"
+
+
+@EACH_SCRIPT
+def test_the_sections_stand_in_their_order(path):
+    """New code, the experiment, carried code, plumbing; the first definition within 50 lines."""
+    kinds = [header.split(",")[0].split(":")[0].split(" from")[0]
+             for header in sections(path) if header]
+    order = ["new here", "the experiment", "carried", "plumbing"]
+    assert kinds == sorted(kinds, key=order.index) and set(kinds) >= set(order) - {"carried"}
+    first = min(node.lineno for node in ast.parse(source(path)).body
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
+    assert first <= 50
 
 
 def test_what_is_carried_is_said_and_true():
-    """Of "Carried from 01: plot." it is true that plot first appears in 01, and is here too."""
+    """Of "Carried from  01: plot." it is true that plot is new in 01, and is here too.
+
+    Plumbing is the same everywhere, and not listed.
+    """
     first = {}
     for path in SCRIPTS:
-        here = {name for name, _ in definitions(path) if "." not in name}
-        here |= {"Tensor", "Progress"} & set(vars(load(path.stem)))
-        text = load(path.stem).__doc__
-        carried = text[text.find("Carried"):text.find("New here")] if "Carried" in text else ""
-        said = {name: number for number, names in re.findall(r"(\d\d)[^:.]*: ([\w,\s]+)\.", carried)
-                for name in names.replace(",", " ").split()}
-        for name, number in said.items():
-            assert name in here and first[name] == number, f"{path.name}: {name} from {number}"
-        section = re.search(r"^# ---- carried from ([\d, and]+), unchanged -+$",
-                            path.read_text(encoding="utf-8"), re.M)
-        sources = re.findall(r"\d\d", section[1]) if section else []
-        assert sources == sorted({first[name] for name in here if name in first}), path.name
-        if "helpers" not in carried:
-            assert {name for name in here if name in first} == set(said), path.name
+        parts = sections(path)
+        here = {name for header, text in parts.items() if not header.startswith("plumbing")
+                for name in definitions(text) if "." not in name and name != "main"}
+        said = ast.get_docstring(ast.parse(source(path))).partition("Carried from")[2]
+        said = {name: number for number, names in re.findall(r"(\d\d)[^:.]*: ([\w,\s]+)", said)
+                for name in re.findall(r"[A-Za-z_]\w+", names)}
+        assert said == {name: first[name] for name in here if name in first
+                        and not name.isupper()}, path.name
+        for header, text in parts.items():
+            if header.startswith("carried from"):
+                sources = {first[name] for name in definitions(text) if "." not in name}
+                assert sorted(sources) == re.findall(r"\d\d", header), path.name
         for name in here:
             first.setdefault(name, path.stem[:2])
+
+
+@EACH_SCRIPT
+def test_what_is_carried_or_imported_is_used(path):
+    """Every import, and every function and method of the carried and plumbing sections."""
+    tree = ast.parse(source(path))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)
+            and isinstance(node.ctx, ast.Load)}
+    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    imported = {alias.asname or alias.name.split(".")[0] for node in tree.body
+                if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+    carried = {name for header, text in sections(path).items()
+               if header.startswith(("carried", "plumbing")) for name in definitions(text)}
+    for name in imported | {name.split(".")[-1] for name in carried}:
+        assert name in used or name.startswith("__"), f"{path.name} does not use {name}"
 
 
 README = (HERE / "README.md").read_text(encoding="utf-8")
@@ -158,8 +207,8 @@ def test_the_readme_names_what_there_is():
 def test_imports_nothing_but_numpy_and_the_standard_library(path):
     allowed = set(sys.stdlib_module_names) - {"pickle"} | {"numpy"}
     if path.stem == "11_gpt":
-        allowed.add("mpi4py")
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        allowed |= {"mpi4py", "threadpoolctl"}
+    for node in ast.walk(ast.parse(source(path))):
         if isinstance(node, ast.Import):
             assert {alias.name.split(".")[0] for alias in node.names} <= allowed
         if isinstance(node, ast.ImportFrom):
@@ -168,12 +217,19 @@ def test_imports_nothing_but_numpy_and_the_standard_library(path):
 
 @EACH_SCRIPT
 def test_has_the_common_shape(path):
-    text = path.read_text(encoding="utf-8")
+    text = source(path)
     title = ast.get_docstring(ast.parse(text)).splitlines()[0]
     assert title.startswith(path.stem[:2] + "  ")
-    assert text.endswith('\n\n\nif __name__ == "__main__":\n    command_line(main)\n')
+    assert re.search(r'\nif __name__ == "__main__":\n    command_line\(main[^:]*\)\n$', text)
     assert max(map(len, text.splitlines())) <= 100
     assert text.isascii()                               # so is all that it can print
+
+
+@EACH_SCRIPT
+def test_names_what_it_needs_for_tools_that_set_it_up(path):
+    """The inline metadata that `uv run` reads: comment lines in TOML."""
+    block = re.search(r"(?m)^# /// script\n((?:# .+\n)+)# ///\n", source(path))[1]
+    assert block.splitlines() == ['# requires-python = ">=3.10"', '# dependencies = ["numpy"]']
 
 
 # ---- gradients ----------------------------------------------------------------------------------
@@ -263,13 +319,13 @@ def test_05_gradient_of(name):
 def random_weights(V, C, dtype):
     """Weights of two layers at O(1): the zeros of a real start would hide mistakes."""
     return {name: RNG.standard_normal(w.shape).astype(dtype) * 0.7
-            for name, w in gpt.initial_weights(RNG, V, C, layers=2).items()}
+            for name, w in gpt.init_weights(RNG, V, C, layers=2).items()}
 
 
 def test_gradient_of_the_whole_gpt():
     weights, rows = random_weights(5, 8, np.float64), RNG.integers(5, size=(2, 6))
     _, found = gpt.gradients(weights, rows, heads=2)
-    value = lambda: gpt.loss_of(gpt.leaves(weights), rows, heads=2).data.item()
+    value = lambda: gpt.loss_on(gpt.as_tensors(weights), rows, heads=2).data.item()
     for name, w in weights.items():
         assert relative_error(found[name], numeric_gradient(value, w)) < 1e-6, name
 
@@ -346,7 +402,7 @@ def test_rotary_scores_know_distances_only():
 
 
 def test_changing_a_character_changes_nothing_before_it():
-    weights, ids = gpt.leaves(random_weights(7, 16, np.float32)), RNG.integers(7, size=(1, 9))
+    weights, ids = gpt.as_tensors(random_weights(7, 16, np.float32)), RNG.integers(7, size=(1, 9))
     before = gpt.gpt(weights, ids, 2).data
     for t in range(9):
         changed = ids.copy()
@@ -356,7 +412,7 @@ def test_changing_a_character_changes_nothing_before_it():
 
 
 def test_the_cache_changes_nothing():
-    weights, ids = gpt.leaves(random_weights(7, 16, np.float32)), RNG.integers(7, size=(1, 9))
+    weights, ids = gpt.as_tensors(random_weights(7, 16, np.float32)), RNG.integers(7, size=(1, 9))
     cache, whole = {}, gpt.gpt(weights, ids, 2).data
     parts = [gpt.gpt(weights, part, 2, cache).data for part in np.split(ids, [4, 5], 1)]
     assert relative_error(np.concatenate(parts), whole) < 1e-5
@@ -381,28 +437,47 @@ def test_muon_makes_every_direction_equally_long(shape, stretch):
 
 
 def test_schedule_rises_and_falls():
-    shares = [gpt.linear_decay(step, 100) for step in range(1, 101)]
+    shares = [gpt.warmup_linear(step, 100) for step in range(1, 101)]
     assert shares[0] == 1 / 20 and shares[19] == max(shares) == 1 and shares[-1] == 1 / 81
-    assert gpt.linear_decay(10, 10) == 1 / 2            # a run shorter than the warm-up
+    assert gpt.warmup_linear(10, 10) == 1 / 2            # a run shorter than the warm-up
 
 
 # ---- 01 to 04 -----------------------------------------------------------------------------------
 
 def test_01_first_step_by_hand():
     """On the points (0, 1) and (1, 3), from w = b = 0: errors -1 and -3."""
-    neuron, x, t = load("01_neuron"), np.array([0.0, 1.0]), np.array([1.0, 3.0])
-    assert neuron.loss_and_gradient(x, t, 0, 0) == (5, -3, -4)
-    w, b, losses = neuron.descend(x, t, lr=0.1, steps=1)
+    neuron, x, y = load("01_neuron"), np.array([0.0, 1.0]), np.array([1.0, 3.0])
+    assert neuron.mean_squared_error(x, y, 0, 0) == 5
+    assert neuron.gradient(x, y, 0, 0) == (-3, -4)
+    w, b, losses = neuron.gradient_descent(x, y, lr=0.1, steps=1)
     assert np.allclose([w, b, losses[0]], [0.3, 0.4, 5])
 
 
-def test_01_learns_the_conversion_and_knows_the_largest_rate(capsys):
-    result = load("01_neuron").main()
+def test_01_learns_the_conversion(capsys):
+    neuron = load("01_neuron")
+    result = neuron.main()
     assert np.allclose([result["w"], result["b"]], [1.8, 32])
-    above, below, _ = result["losses"].values()
-    assert above[-1] > 100 * above[0] and below[-1] < below[0]
-    noisy = load("01_neuron").main(noise=1.0)
-    assert 0.01 < noisy["loss"] < 5 and "it diverges" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("it diverges") == 1
+    assert 0.01 < neuron.main(noise=1.0)["loss"] < 5
+    assert neuron.main(lr=1.01, steps=500)["loss"] > 1e6
+
+
+def test_01_knows_the_largest_rate():
+    """The limit is 2/c with the curvature c = 2 mean(x^2), here 2 for x = 1 and -1."""
+    neuron, x = load("01_neuron"), np.array([1.0, -1.0])
+    for lr, converges in (0.99, True), (1.01, False):
+        _, _, losses = neuron.gradient_descent(x, 3 * x, lr, 100)
+        assert (losses[-1] < losses[0]) == converges
+
+
+def test_plot_draws_what_is_finite_the_right_way_up():
+    plot = load("01_neuron").plot
+    picture = plot({"x": ([0, 1, 2, 3], [0.0, 1.0, math.nan, math.inf]), "o": ([4], [2.0])},
+                   width=5, height=3)
+    assert picture.splitlines() == ["    2.000 |    o", "    1.000 | x   ", "    0.000 |x    ",
+                                    "          +-----", "           0   4"]
+    assert plot({"x": ([0], [math.nan])}) == "(no finite value to plot)"
+    assert plot({"x": (range(3), [7, 7, 7])}).count("x") == 3
 
 
 def test_02_derivatives_by_hand():
@@ -416,7 +491,7 @@ def test_02_derivatives_by_hand():
             assert np.isfinite(g(np.array([-1e4, 1e4]))).all()
 
 
-def test_02_a_bend_is_needed(capsys):
+def test_02_a_nonlinearity_is_needed(capsys):
     result = load("02_activations").main(steps=1000)
     assert max(result["accuracy"].pop("identity")) < 0.8
     assert all(scores == [1, 1] for scores in result["accuracy"].values())
@@ -446,7 +521,7 @@ def test_04_gradient_of_the_output_by_hand():
 def test_04_gradients_at_any_depth(layers):
     backprop, X, y = load("04_backprop"), normal(6, 2), np.array([0, 1, 2, 0, 1, 2])
     net = [(normal(*W.shape), normal(*b.shape))
-           for W, b in backprop.random_net(RNG, [2] + [9] * (layers - 1) + [3])]
+           for W, b in backprop.init_net(RNG, [2] + [9] * (layers - 1) + [3])]
     value = lambda: backprop.mean_loss(backprop.forward(net, X)[1], y)
     for arrays, found in zip(net, backprop.backward(net, *backprop.forward(net, X), y)):
         for array, gradient in zip(arrays, found):
@@ -502,16 +577,15 @@ def test_05_leaves_add_up_and_graphs_are_released():
 
 def test_05_order_matters():
     a, b = autograd.Tensor(2.0), autograd.Tensor(3.0)
-    y = autograd.example(a, b)[-1]
+    y = autograd.small_graph(a, b)[-1]
     y.grad = np.ones(())
-    autograd.naive(y)
+    autograd.naive_backward(y)
     assert (y.data, a.grad, b.grad) == (41, 29, 22)     # the engine finds 25 and 19: see above
 
 
 def test_05_learns_the_spiral_with_the_gradients_of_04(capsys):
     result = autograd.main()
     assert result["accuracy"] > 0.99 and result["difference"] < 1e-12
-    assert result["memory"][1] < 1.1 * result["memory"][0]
     assert "a = 2 [25]" in capsys.readouterr().out
 
 
@@ -533,7 +607,6 @@ def test_06_two_steps_by_hand(name, expected):
 def test_06_schedules_by_hand():
     at = lambda schedule, *steps: [schedule(step, 100) for step in steps]
     assert at(optim.constant, 1, 20, 100) == [0.05, 1, 1]
-    assert np.allclose(at(optim.staircase, 1, 50, 51, 76), [0.05, 1, 0.1, 0.01])
     assert np.allclose(at(optim.cosine, 1, 20), [0.05, 1])
     assert np.isclose(optim.cosine(60, 99), 0.5) and optim.cosine(99, 99) < 0.001
     for schedule in optim.SCHEDULES.values():
@@ -548,29 +621,18 @@ def test_06_clipping_keeps_the_direction():
 
 
 def test_06_an_epoch_sees_each_example_once():
-    places = optim.batches(np.random.default_rng(0), 10, 5)
-    first, second = (np.concatenate([next(places), next(places)]) for _ in range(2))
+    batches = optim.minibatches(np.random.default_rng(0), 10, 5)
+    first, second = (np.concatenate([next(batches), next(batches)]) for _ in range(2))
     assert sorted(first) == sorted(second) == list(range(10)) and list(first) != list(second)
-
-
-def test_06_starts():
-    W = optim.orthogonal(RNG, 8, 20)
-    assert np.allclose(W @ W.T, 2 * np.eye(8))
-    he = optim.STARTS["He, ReLU"][1](RNG, 200, 300)
-    assert np.isclose(he.std(), math.sqrt(2 / 200), rtol=0.02)
 
 
 def test_06_what_the_page_says(capsys):
     result = optim.main(steps=100, seeds=1)
     assert max(result["valley"].values()) < 0.2 and len(result["race"]) == 7
     assert max(result["race"]["Adam"], result["race"]["Muon"]) < result["race"]["SGD"]
-    starts = result["starts"]
-    assert starts["zeros"] == starts["too small"] < 0.34 and starts["He, ReLU"] > 0.9
+    accuracy = result["initializations"]
+    assert accuracy["zeros"] == accuracy["too small"] < 0.34 and accuracy["He, ReLU"] > 0.9
     assert result["clipping"][0.3][0] < 0.3 < result["clipping"][math.inf][0]
-    needed = result["batches"]
-    assert 40 < needed[300] < needed[100] < needed[30] < 250
-    apart, within = result["decay"]
-    assert np.allclose(apart, 0.999 ** 1000, atol=0.01) and within[1] < 1e-3 < 0.3 < within[0]
 
 
 def idx(array):
@@ -620,25 +682,25 @@ def test_07_distortion():
     assert np.abs(np.mean(middle, 0)).max() < 0.5 < np.std(middle, 0).min() < 2
 
 
-def test_07_stays_float32_and_is_the_same_twice(folder, capsys):
+def test_07_stays_float32_and_is_the_same_twice(folder, capsys, monkeypatch):
     own_digits("own")
-    results = [mnist.main(data="own", hidden=8, batch=10, epochs=20, out=f"{i}.npz", seed=seed)
-               for i, seed in enumerate((0, 0, 1))]
+    nets, init = [], mnist.init_digit_net
+    monkeypatch.setattr(mnist, "init_digit_net", lambda *a: nets.append(init(*a)) or nets[-1])
+    results = [mnist.main(data="own", hidden=8, batch=10, epochs=20, seed=seed)
+               for seed in (0, 0, 1)]
     assert results[0]["test_accuracy"] > 0.5 and results[0]["confusion"].sum() == 24
-    nets = [[array for pair in mnist.load_net(f"{i}.npz") for array in pair] for i in range(3)]
+    nets = [[array for pair in net for array in pair] for net in nets]
     assert all(map(np.array_equal, nets[0], nets[1])) and not np.array_equal(nets[0][0], nets[2][0])
     assert {array.dtype for array in nets[0]} == {np.dtype(np.float32)}
-    assert mnist.light(np.array([0, 255], np.uint8)).tolist() == [0, 1]
-    assert mnist.light(np.zeros(1, np.uint8)).dtype == np.float32
-    again = mnist.main(data="own", load="0.npz", out="")
-    assert again["test_accuracy"] == results[0]["test_accuracy"]
+    assert mnist.to_float(np.array([0, 255], np.uint8)).tolist() == [0, 1]
+    assert mnist.to_float(np.zeros(1, np.uint8)).dtype == np.float32
     assert "test accuracy" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_07_divergence_is_named(folder, capsys):
     own_digits("own")
-    with pytest.raises(SystemExit, match="diverges at step .*: lower --lr"):
-        mnist.main(data="own", hidden=8, batch=10, epochs=20, lr=1e30, out="")
+    with pytest.raises(SystemExit, match="diverges in epoch 1: lower --lr"):
+        mnist.main(data="own", hidden=8, batch=10, epochs=20, lr=1e30)
 
 
 def test_07_smoothed_targets():
@@ -646,19 +708,19 @@ def test_07_smoothed_targets():
     z, y = np.zeros((1, 10)), np.array([1])
     z[0, 1] = math.log(9)
     expected = -0.955 * math.log(9 / 18) - 9 * 0.005 * math.log(1 / 18)
-    assert np.isclose(mnist.smoothed(mnist.Tensor(z), y).data, expected)
+    assert np.isclose(mnist.label_smoothing_loss(mnist.Tensor(z), y).data, expected)
     z, y = normal(4, 10), np.array([3, 0, 9, 3])
     logits = mnist.Tensor(z)
-    mnist.smoothed(logits, y).backward()
-    value = lambda: mnist.smoothed(mnist.Tensor(z), y).data.item()
+    mnist.label_smoothing_loss(logits, y).backward()
+    value = lambda: mnist.label_smoothing_loss(mnist.Tensor(z), y).data.item()
     assert relative_error(logits.grad, numeric_gradient(value, z)) < 1e-6
 
 
 def test_07_drawn_digits_can_be_learned(folder, capsys, monkeypatch):
-    monkeypatch.setattr(mnist, "fetch", lambda *_: None)
-    result = mnist.main(epochs=4, hidden=128, batch=64, out="")
+    monkeypatch.setattr(mnist, "download", lambda *_: None)
+    result = mnist.main(epochs=4, hidden=128, batch=64)
     assert result["test_accuracy"] > 0.85 and len(result["held_out"]) == 4
-    assert "these are drawn digits" in capsys.readouterr().out
+    assert "drawn digits instead" in capsys.readouterr().out
     assert os.listdir() == ["text.txt"]                 # nothing is left behind
 
 
@@ -666,9 +728,19 @@ def test_07_drawn_digits_can_be_learned(folder, capsys, monkeypatch):
                     reason="data/ does not hold MNIST")
 def test_07_mnist(folder, capsys):
     shutil.copytree(HERE / "data", "data")
-    result = mnist.main(epochs=1, hidden=64, out="")
+    result = mnist.main(epochs=1, hidden=64)
     assert result["test_accuracy"] > 0.9
-    assert capsys.readouterr().out.startswith("MNIST: 55,000 images to train on, 5,000 held out")
+    assert capsys.readouterr().out.startswith("55,000 images to train on, 5,000 held out")
+
+
+def test_07_files_of_ones_own_in_data(folder, capsys):
+    """Other images under MNIST's names, such as Fashion-MNIST's, packed and not, are used."""
+    own_digits("data")
+    before = {path: path.read_bytes() for path in Path("data").iterdir()}
+    assert mnist.main(hidden=8, batch=10, epochs=1)["confusion"].sum() == 24
+    said = capsys.readouterr().out
+    assert said.count("is not the original file; it is used as it is") == 4
+    assert before == {path: path.read_bytes() for path in Path("data").iterdir()}
 
 
 # ---- 08 to 10 -----------------------------------------------------------------------------------
@@ -694,7 +766,7 @@ def test_08_tokens_are_lossless(capsys):
         ids = embed.encode_bytes(text, pairs)
         assert embed.decode_bytes(ids, tokens) == text
         assert b"".join(tokens[i] for i in ids) == text.encode()
-        assert "".join(embed.words_of(text)) == text
+        assert "".join(embed.split_words(text)) == text
     assert not any(token[i:i + 1].isspace() for token in tokens for i in range(1, len(token)))
     assert embed.decode_bytes([0xf0, 97], tokens) == "\ufffda"
 
@@ -711,7 +783,7 @@ def test_08_words_with_the_same_neighbours_become_similar(capsys):
     """0 and 1 stand between two 2, 3 and 4 between two 5."""
     phrases = np.array([[2, 0, 2], [2, 1, 2], [5, 3, 5], [5, 4, 5]])
     ids = phrases[RNG.integers(4, size=2000)].ravel()
-    W = embed.word_vectors(np.random.default_rng(0), ids, 6, 8, 200, 0.05, reach=1)
+    W = embed.train_word_vectors(np.random.default_rng(0), ids, 6, 8, 200, 0.05, reach=1)
     cosines = embed.similarity(W) - 2 * np.eye(6)
     assert cosines.argmax(1)[[0, 1, 3, 4]].tolist() == [1, 0, 4, 3] and W.dtype == np.float32
 
@@ -767,14 +839,13 @@ def test_09_questions_have_answers(asked):
 
 
 def test_09_what_the_page_says(capsys):
-    result = lookup.main(longest=1024, channels=32, steps=300, lr=0.01)
-    accuracy, both, price = (result[name] for name in ("accuracy", "both", "price"))
+    result = lookup.main(channels=32, steps=300, lr=0.01)
+    accuracy, both = result["accuracy"], result["both"]
     assert accuracy["attention"] > 0.99
     assert max(accuracy["mean"], accuracy["hidden layer"]) < 0.2
     assert both[1] < 0.3 < 0.9 < both[2]
     with_root, without = zip(*result["entropy"].values())
     assert min(with_root) > 3.5 and without[-1] < 0.3
-    assert 3.5 < price[1024][1] / price[512][1] < 4.5
     picture = capsys.readouterr().out.split("attends to")[1].splitlines()[2:10]
     for i, line in enumerate(picture):                  # the darkest mark is on the diagonal
         marks = [" .:-=+*#%@".index(line[7 + 4 * j]) for j in range(8)]
@@ -788,21 +859,14 @@ def test_10_layer_norm_by_hand():
 
 def test_10_its_stack_is_the_gpt_of_11():
     weights, ids = random_weights(7, 16, np.float64), RNG.integers(7, size=(2, 9))
-    stack = blocks.transformer(blocks.leaves(weights), ids, 2, 2, blocks.GPT11)
-    assert np.allclose(stack.data, gpt.gpt(gpt.leaves(weights), ids, 2).data, rtol=1e-10)
+    stack = blocks.transformer(blocks.as_tensors(weights), ids, 2, 2, blocks.GPT11)
+    assert np.allclose(stack.data, gpt.gpt(gpt.as_tensors(weights), ids, 2).data, rtol=1e-10)
 
 
 def test_10_rows_by_hand():
     rows = blocks.sorting(RNG, 3, 4)
     assert rows.shape == (3, 9) and (rows[:, 4] == 10).all() and rows[:, :4].max() < 10
     assert rows[:, 5:].tolist() == [sorted(row) for row in rows[:, :4].tolist()]
-
-
-def test_10_counts_by_hand():
-    a, b = np.ones((3, 4)).view(blocks.Counted), np.ones((4, 5))
-    assert blocks.operations(lambda: a @ b) == 2 * 3 * 4 * 5
-    assert blocks.operations(lambda: (a + 1) * 2) == 0
-    assert blocks.operations(lambda: b.T @ a.swapaxes(0, 1)) == 2 * 3 * 4 * 5
 
 
 def test_10_what_the_page_says(capsys):
@@ -818,7 +882,7 @@ def test_10_what_the_page_says(capsys):
 
 
 def test_10_two_blocks_learn_to_sort():
-    learn = lambda parts: blocks.learn_sorting(0, parts, 3, 2, 2, 32, 150, 0.01)
+    learn = lambda parts: blocks.train_sorting(0, parts, 3, 2, 2, 32, 150, 0.01)
     weights, _, right = learn(blocks.GPT2)
     assert right > 0.9 and learn(blocks.GPT2 - {"attention"})[2] < 0.1
     assert {w.dtype for w in weights.values()} == {np.dtype(np.float32)}
@@ -831,7 +895,7 @@ def test_10_two_blocks_learn_to_sort():
 def test_training_stays_float32_and_learns(folder):
     train(steps=40, out="a.npz")
     kept, ids = gpt.load("a.npz"), RNG.integers(3, size=(2, 9))
-    arrays = [gpt.gpt(gpt.leaves(kept.weights), ids, 2).data, *kept.weights.values(),
+    arrays = [gpt.gpt(gpt.as_tensors(kept.weights), ids, 2).data, *kept.weights.values(),
               *kept.best.values(), *gpt.gradients(kept.weights, ids, 2)[1].values(),
               *(state[part] for state in kept.states.values() for part in state if part != "t")]
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
@@ -863,10 +927,9 @@ def test_a_thread_for_each_core_that_is_ours(folder, monkeypatch, capsys):
     assert "on 1 thread," in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("script", ["08_embed", "09_attention", "10_block", "11_gpt"])
-def test_blas_gets_one_thread_before_numpy_is_loaded(script):
+def test_11_gives_blas_one_thread_before_numpy_is_loaded():
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
-    code = (f"import os, runpy; runpy.run_path('{script}.py'); "
+    code = ("import os, runpy; runpy.run_path('11_gpt.py'); "
             "print(os.environ['OPENBLAS_NUM_THREADS'])")
     told = subprocess.run([sys.executable, "-c", code], cwd=HERE, env=clean, capture_output=True,
                           text=True, timeout=80)
@@ -986,112 +1049,36 @@ def test_processes_equal_one_with_all_their_batches(ranks, folder):
 
 # What a user can type, and a part of the sentence that answers it, by script.
 TROUBLE = """
-01_neuron
-    --steps=0                       --steps must be between 1 and 5000
-    --steps=99999999999999999999    --steps must be between 1 and 5000
-    --lr=0                          --lr must be between 0 and 1
-    --lr=nan                        --lr must be between 0 and 1
-    --noise=-1                      --noise must be between 0 and 1000
-    --noise=inf                     --noise must be between 0 and 1000
 02_activations
-    --steps=0                       --steps must be between 1 and 100000
-    --hidden=1000000                --hidden must be between 2 and 1000
-    --lr=-1                         --lr must be positive
-    --lr=1e9                        identity diverges at step 18: lower --lr
-    --steps=1 --lr=1e300            identity diverges: lower --lr
     --activation=none               --activation must be one of identity, sigmoid, tanh
     --activation=                   --activation must be one of identity, sigmoid, tanh
-03_matmul
-    --batch=0                       --batch must be between 1 and 4096
-    --inputs=-1                     --inputs must be between 1 and 4096
-    --neurons=99999                 --neurons must be between 1 and 4096
-    --size=0                        --size must be between 1 and 4096
-    --batch=4096 --neurons=4096     must be at most 1e8, since three loops in Python
-    --budget=nan                    --budget must be between 0 and 60 seconds
 04_backprop
-    --steps=0                       --steps must be between 1 and 100000
-    --layers=0                      --layers must be between 1 and 20
-    --hidden=-1                     --hidden must be between 1 and 100000
-    --points=0                      --points must be between 1 and 100000
-    --lr=nan                        --lr must be positive
-    --lr=1e9                        training diverges at step 1: lower --lr
+    --lr=1e8                        training diverges at step 1: lower --lr
 05_autograd
-    --steps=0                       --steps must be between 1 and 100000
-    --layers=21                     --layers must be between 1 and 20
-    --hidden=0                      --hidden must be between 1 and 100000
-    --points=-5                     --points must be between 1 and 100000
-    --lr=-inf                       --lr must be positive
-    --lr=1e9                        training diverges at step 1: lower --lr
-06_optim
-    --steps=0                       --steps must be between 1 and 10000
-    --hidden=20000                  --hidden must be between 1 and 10000
-    --seeds=0                       --seeds must be between 1 and 10000
+    --lr=1e8                        training diverges at step 1: lower --lr
 07_mnist
-    --epochs=0                      --epochs must be between 1 and 10000
-    --hidden=-1                     --hidden must be between 1 and 10000
-    --batch=0                       --batch must be between 1 and 10000
     --batch=60                      --batch must be at most 55, the images to train on
-    --lr=0                          --lr must be positive
-    --lr=1e20                       training diverges at step
-    --distortion=nan                --distortion must be between 0 and 10
-    --data=absent                   cannot read absent/train-images-idx3-ubyte
-    --data=text.txt                 cannot read text.txt/train-images-idx3-ubyte
-    --out=.                         cannot write .: what is there is not a writable .npz file
-    --out=text.txt                  cannot write text.txt: what is there is not a writable .npz file
-    --out=absent/x                  cannot write absent/x: [Errno 2]
-    --load=absent                   cannot read the weights absent: [Errno 2]
-    --load=.                        cannot read the weights .
-    --load=text.txt                 text.txt does not hold the weights of 07_mnist.py
+    --lr=1e8                        training diverges in epoch 1: lower --lr
+    --data=absent                   cannot read absent/train-images-idx3-ubyte.gz: [Errno 2]
+    --data=text.txt                 cannot read text.txt/train-images-idx3-ubyte.gz
 08_embed
-    --merges=-1                     --merges must be between 0 and 4000
-    --merges=5000                   --merges must be between 0 and 4000
-    --words=0                       --words must be between 1 and 100000
-    --channels=0                    --channels must be between 1 and 100000
-    --steps=0                       --steps must be between 1 and 100000
-    --lr=nan                        --lr must be positive
-    --lr=1e30                       training diverges at step 2: lower --lr
-    --steps=1 --lr=1e25             training diverges: lower --lr
     --data=absent                   cannot read absent: [Errno 2]
     --data=.                        cannot read .
     --data=empty                    empty has 0 characters, fewer than 1000
     --data=binary                   binary is not UTF-8 text
 09_attention
-    --longest=7                     --longest must be between 8 and 100000
-    --longest=1000000000            --longest must be between 8 and 100000
     --pairs=11                      --pairs must be between 2 and 10: there are ten digits
     --channels=7                    --channels must be even, for two heads
-    --steps=0                       --steps must be between 1 and 100000
-    --lr=-1                         --lr must be positive
-    --lr=1e30                       training diverges at step 2: lower --lr
-    --steps=1 --lr=1e20             training diverges: lower --lr
 10_block
-    --deepest=49                    --deepest must be between 2 and 48
-    --digits=0                      --digits must be between 1 and 100000
-    --layers=0                      --layers must be between 1 and 100000
+    --deepest=1                     --deepest must be at least 2
     --heads=3                       8 channels do not divide into 3 heads
     --heads=8                       8 channels in 8 heads leave an odd number in each
-    --channels=0                    --channels must be between 1 and 100000
-    --steps=0                       --steps must be between 1 and 100000
-    --lr=nan                        --lr must be positive
-    --seeds=0                       --seeds must be between 1 and 100000
 11_gpt
-    --batch=0                       --batch must be positive
-    --layers=-1                     --layers must be positive
-    --channels=10000000000          --channels must be positive and below 2^31
     --channels=9000000 --data=abc.txt   there is not enough memory for these sizes
-    --steps=-1                      --steps must be 0 or more
-    --lr=nan                        --lr must be positive
-    --lr=1e30                       training diverges at step 2
-    --steps=3 --lr=1e10             training diverges at step 3: lower --lr
-    --decay=-1                      --decay must be 0 or more
-    --temperature=inf               --temperature must be 0 or more, and finite
+    --lr=1e8                        training diverges at step
     --heads=3                       16 channels do not divide into 3 heads
     --heads=16                      16 channels in 16 heads leave an odd number in each
     --block=900                     880 characters, but --block=900 needs 9010
-    --tokens=-1                     --tokens must be 0 or more
-    --top_k=-1                      --top_k must be 0 or more
-    --threads=100000                --threads must be at most 256
-    --eval_every=0                  --eval_every must be positive
     --data=absent                   cannot read absent: [Errno 2]
     --data=.                        cannot read .
     --data=empty                    empty has 0 characters
@@ -1104,8 +1091,10 @@ TROUBLE = """
     --resume=other.npz              other.npz is not a whole checkpoint of 11_gpt.py
     --resume=wide.npz               wide.npz holds a GPT with channels=32, not 16
     --resume=abc.npz --steps=9      text.txt has other characters than the text of the checkpoint
-    --out=.                         cannot write .: what is there is not a writable .npz file
-    --out=text.txt                  cannot write text.txt: what is there is not a writable .npz file
+    --out=.                         cannot write .: what is there is not a writable checkpoint
+    --out=text.txt                  cannot write text.txt: what is there is not a writable
+    --out=thesis.docx               cannot write thesis.docx: what is there is not a writable
+    --out=other.npz                 cannot write other.npz: what is there is not a writable
     --out=absent/gpt.npz            cannot write absent/gpt.npz: [Errno 2]
 """
 
@@ -1132,6 +1121,8 @@ def troubled(tmp_path_factory):
         run("11_gpt.py", *TINY_FLAGS, *flags, folder=folder)
     (folder / "cut").write_bytes((folder / "wide.npz").read_bytes()[:-500])
     np.savez(folder / "other.npz", W=np.ones(3))
+    with zipfile.ZipFile(folder / "thesis.docx", "w") as thesis:        # a .docx is a zip file
+        thesis.writestr("word/document.xml", "three years of work")
     own_digits(folder / "own")
     return folder
 
@@ -1179,20 +1170,68 @@ def test_a_checkpoint_is_read_with_care(folder):
     assert Path("text.txt").read_text(encoding="utf-8") == TEXT and Path("c.npz").exists()
 
 
+@pytest.mark.parametrize("script, flags", [
+    ("02_activations", ["--lr=5", "--steps=500"]), ("02_activations", ["--lr=1e8"]),
+    ("08_embed", ["--lr=1e8"]), ("09_attention", ["--lr=1e8"]), ("10_block", ["--lr=1e8"])])
+def test_divergence_is_a_row_of_the_table(script, flags, tmp_path):
+    result = run(f"{script}.py", *FLAGS[script], *flags, folder=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "nan" in result.stdout if script == "10_block" else "diverges" in result.stdout
+
+
+@EACH_SCRIPT
+def test_numbers_from_numpy_in_a_notebook(path, folder, capsys):
+    """main(steps=np.int64(6)), main(lr=np.float32(0.1)) and main(data=Path("my.txt")) work."""
+    script = load(path.stem)
+    own_digits("own")
+    arguments = {"07_mnist": {"data": Path("own"), "batch": np.int64(8)},
+                 "08_embed": {"data": Path("long.txt")},
+                 "11_gpt": {"data": Path("text.txt"), "out": Path("a.npz")}}.get(path.stem, {})
+    Path("long.txt").write_text(TEXT * 2, encoding="utf-8")
+    for flag in FLAGS[path.stem]:
+        name, _, value = flag.removeprefix("--").partition("=")
+        arguments[name] = np.float64(value) if "." in value or name == "budget" else np.int64(value)
+    script.main(**arguments)
+    if path.stem == "11_gpt":
+        assert script.main(resume=Path("a.npz"), out=Path("a.npz"), steps=np.int64(9))["steps"] == 9
+
+
+def test_a_negative_rate_from_a_notebook_is_named(folder, capsys):
+    with pytest.raises(SystemExit, match="diverges"):
+        train(lr=-1e4, steps=40)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
-def test_files_are_kept_whole(folder):
-    """Behind a link, and in a .part that no other run writes to."""
-    Path("real.npz").write_bytes(b"")
-    os.symlink("real.npz", "link.npz")
+def test_files_are_kept_whole(folder, monkeypatch):
+    """Behind a link, with their permissions, and in a .part that no other run writes to."""
+    Path("real").write_bytes(b"old")
+    os.chmod("real", 0o600)
+    os.symlink("real", "link")
+    gpt.write_file("link", b"new")
+    assert Path("link").is_symlink() and Path("real").read_bytes() == b"new"
+    assert stat.S_IMODE(os.stat("real").st_mode) == 0o600
     parts = []
 
-    def write(file):
-        parts.extend(Path().glob("*.part"))
-        np.savez(file, W=np.ones(3))
-    gpt.keep("link.npz", write)
-    assert Path("link.npz").is_symlink() and Path("real.npz").stat().st_size > 100
-    gpt.check_writable("link.npz")
-    assert parts == [Path(f"real.npz.{os.getpid()}.part")] and not list(Path().glob("*.part"))
+    def full(_):
+        parts.extend(os.listdir())
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(gpt.os, "fsync", full)
+    with pytest.raises(OSError):
+        gpt.write_file("real", b"newer")
+    assert Path("real").read_bytes() == b"new"
+    assert f"real.{os.getpid()}.part" in parts
+    assert sorted(os.listdir()) == ["link", "real", "text.txt"]
+
+
+def test_that_out_can_be_written_is_found_out_without_touching_it(folder):
+    train(out="a.npz")
+    before = Path("a.npz").read_bytes(), os.stat("a.npz").st_mtime_ns, os.listdir()
+    gpt.check_out("a.npz")
+    gpt.check_out("new.npz")
+    assert before == (Path("a.npz").read_bytes(), os.stat("a.npz").st_mtime_ns, os.listdir())
+    np.savez("b.npz", W=np.ones(3))
+    with pytest.raises(SystemExit, match="cannot write b.npz"):
+        gpt.check_out("b.npz")
 
 
 @pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write anywhere")
@@ -1204,40 +1243,6 @@ def test_a_read_only_folder_is_refused_before_training(folder):
     folder.chmod(0o700)
 
 
-def test_07_a_full_disk_leaves_the_old_weights(folder, capsys, monkeypatch):
-    own_digits("own")
-    mnist.main(data="own", hidden=8, batch=10, epochs=1, out="kept.npz")
-    before = Path("kept.npz").read_bytes()
-
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(mnist.os, "fsync", full)
-    with pytest.raises(SystemExit, match="cannot write the weights kept.npz"):
-        mnist.main(data="own", hidden=8, batch=10, epochs=1, out="kept.npz")
-    assert Path("kept.npz").read_bytes() == before and not list(Path().glob("*.part"))
-
-
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "flag", "method", "shape", "nan"])
-def test_07_damaged_weights_are_refused(damage, folder, capsys):
-    own_digits("own")
-    net = mnist.new_net(RNG, 4)
-    if damage == "nan":
-        net[1][0][0, 0] = np.nan
-    if damage == "shape":
-        net[1] = (np.ones((3, 4), np.float32), net[1][1])
-    mnist.save_net(net, "w.npz")
-    content = bytearray(Path("w.npz").read_bytes())
-    entry = content.index(b"PK\x01\x02")                # the first file in zip's table of contents
-    if damage == "flag":
-        content[entry + 8] |= 1                         # says that it is encrypted
-    if damage == "method":
-        content[entry + 10] = 99                        # an unknown way to pack
-    content = {"empty": b"", "text": b"no weights", "cut": content[:-300]}.get(damage, content)
-    Path("w.npz").write_bytes(content)
-    with pytest.raises(SystemExit, match="does not hold the weights"):
-        mnist.main(data="own", load="w.npz")
-
-
 @pytest.mark.parametrize("part, array, sentence", [
     ("train-images-idx3", np.zeros((60, 28, 27)), "training images do not have 28 x 28"),
     ("t10k-images-idx3", np.zeros((23, 28, 28)), "23 test images, 24 labels"),
@@ -1247,7 +1252,7 @@ def test_07_own_files_that_do_not_fit_are_refused(part, array, sentence, folder)
     own_digits("own")
     Path("own", f"{part}-ubyte").write_bytes(idx(array))
     with pytest.raises(SystemExit, match=sentence):
-        mnist.main(data="own", out="")
+        mnist.main(data="own")
 
 
 def test_a_host_that_hangs_is_given_up(folder, monkeypatch):
@@ -1261,25 +1266,55 @@ def test_a_host_that_hangs_is_given_up(folder, monkeypatch):
     Path("right").write_bytes(b"right bytes")
     with socket.create_server(("127.0.0.1", 0)) as silent:      # it accepts, and never answers
         urls = [f"http://127.0.0.1:{silent.getsockname()[1]}/x", Path("right").absolute().as_uri()]
-        assert gpt.fetch("x", urls, hashlib.sha256(b"right bytes").hexdigest()) == b"right bytes"
+        assert gpt.download("x", urls, digest(b"right bytes")) == b"right bytes"
     assert asked == [10, 10] and os.listdir("data") == ["x"]
 
 
-def test_fetch_uses_only_the_right_bytes_and_tries_the_next_host(folder):
-    right, digest = gzip.compress(b"right bytes"), hashlib.sha256(b"right bytes").hexdigest()
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_download_is_checked_and_the_next_host_tried(folder):
+    right = gzip.compress(b"right bytes")
     for name, content in (("right", right), ("cut", right[:-5]), ("page", b"<html>502</html>"),
                           ("other", gzip.compress(b"other bytes"))):
         Path(name).write_bytes(content)
     bad = [Path(name).absolute().as_uri() for name in ("absent", "cut", "page", "other")]
     good = Path("right").absolute().as_uri()
-    assert gpt.fetch("x.gz", bad, digest) is None and not Path("data").exists()
-    assert gpt.fetch("x.gz", [*bad, good], digest) == b"right bytes"
-    assert os.listdir("data") == ["x.gz"]
-    assert gpt.fetch("x.gz", [], digest) == b"right bytes"      # from data/
-    Path("data/x.gz").write_bytes(right[:-5])
-    assert gpt.fetch("x.gz", bad, digest) is None
-    assert gpt.fetch("x.gz", [*bad, good], digest) == b"right bytes"
-    assert Path("data/x.gz").read_bytes() == right                  # mended
+    assert gpt.download("x.gz", bad, digest(b"right bytes")) is None and not Path("data").exists()
+    assert gpt.download("x.gz", [*bad, good], digest(b"right bytes")) == b"right bytes"
+    assert os.listdir("data") == ["x.gz"] and Path("data/x.gz").read_bytes() == right
+
+
+def test_a_file_in_data_is_used_as_it_is_and_never_written_to(folder, capsys, monkeypatch):
+    """One's own text under the name of tiny Shakespeare, or Fashion-MNIST under that of MNIST."""
+    monkeypatch.setattr(gpt.urllib.request, "urlopen", lambda *a, **k: pytest.fail("not asked for"))
+    Path("data").mkdir()
+    for content in b"my own novel", gzip.compress(b"my own novel"):
+        Path("data/x").write_bytes(content)
+        found = gpt.download("x", ["http://127.0.0.1:9/x"], digest(b"right bytes"))
+        assert found == b"my own novel" and Path("data/x").read_bytes() == content
+        said = capsys.readouterr().out
+        assert said.count("\n") == 1 and "is not the original file; it is used as it is" in said
+        gpt.download("x", [], digest(b"my own novel"))
+        assert capsys.readouterr().out == ""
+    Path("data/x").write_bytes(gzip.compress(b"my own novel")[:-9])
+    with pytest.raises(SystemExit, match="^error: cannot read data.x: "):
+        gpt.download("x", [], digest(b"right bytes"))
+
+
+@pytest.mark.parametrize("script", ["08_embed", "11_gpt"])
+def test_a_text_of_ones_own_in_data(script, folder, capsys):
+    Path("data").mkdir()
+    Path("data/tinyshakespeare.txt").write_text(TEXT * 2, encoding="utf-8")
+    load(script).main(**{"08_embed": {"merges": 5, "steps": 3}, "11_gpt": TINY}[script])
+    said = capsys.readouterr().out
+    assert "is not the original file; it is used as it is" in said
+    assert f"{2 * len(TEXT):,} characters" in said
+    assert Path("data/tinyshakespeare.txt").read_text(encoding="utf-8") == TEXT * 2
+    Path("data/tinyshakespeare.txt").write_bytes(b"\xff\xfeT\0o\0")
+    with pytest.raises(SystemExit, match="tinyshakespeare.txt is not UTF-8 text"):
+        load(script).main()
 
 
 # ---- wherever people run it ---------------------------------------------------------------------
@@ -1303,16 +1338,29 @@ def test_runs_alone_offline_anywhere(path, tmp_path):
         for name, result in zip(SURROUNDINGS, pool.map(go, SURROUNDINGS)):
             assert (name, result.returncode, result.stderr) == (name, 0, "")
             if path.stem in ("08_embed", "11_gpt"):
-                assert "Python's own help texts" in result.stdout
+                assert "help texts instead" in result.stdout
 
 
-WRONG_FLAGS = {
-    "--sede=1": (2, "unrecognized arguments: --sede=1"),
-    "--see=1": (2, "unrecognized arguments: --see=1"),          # not abbreviated
-    "--seed=one": (2, "invalid int value: 'one'"), "--seed=": (2, "invalid int value: ''"),
-    "--seed=1e3": (2, "invalid int value: '1e3'"), "more": (2, "unrecognized arguments: more"),
-    "--seed=" + "9" * 5000: (2, "invalid int value"), "--seed=-1": (1, "--seed must be 0 or more"),
-}
+def wrong_flags(main):
+    """What the parser refuses, and a part of its sentence."""
+    parameters = inspect.signature(main).parameters
+    whole = next(name for name in parameters if type(parameters[name].default) is int)
+    yield from ((f"--{whole}{text}", sentence) for text, sentence in (
+        ("s=1", f"unrecognized arguments: --{whole}s=1"), ("=one", "invalid int value: 'one'"),
+        ("=", "invalid int value: ''"), ("=1.5", "invalid int value: '1.5'"),
+        ("=1e3", "invalid int value: '1e3'"), ("=" + "9" * 5000, "invalid int value"),
+        ("=-1", "below 1e9, not -1"), ("=1000000000", "below 1e9, not 1000000000")))
+    yield f"--{whole[:-1]}=1", f"unrecognized arguments: --{whole[:-1]}=1"      # not abbreviated
+    yield "more", "unrecognized arguments: more"
+    for name, parameter in parameters.items():
+        if type(parameter.default) is float:
+            for text in "nan", "inf", "-1", "1e9":
+                yield f"--{name}={text}", f"below 1e9, not {text}"
+        if type(parameter.default) in (int, float) and name in NEVER_ZERO:
+            yield f"--{name}=0", "must be above 0 and below 1e9, not 0"
+
+
+NEVER_ZERO = "lr batch hidden channels heads layers epochs points words pairs eval_every".split()
 
 
 @EACH_SCRIPT
@@ -1322,25 +1370,49 @@ def test_help_lists_every_option_and_a_wrong_one_is_refused(path, folder, capsys
     def call(flag):
         monkeypatch.setattr(sys, "argv", [path.name, flag])
         with pytest.raises(SystemExit) as caught:
-            script.command_line(script.main)
+            exec(last_lines(path), vars(script) | {"__name__": "__main__"})
         output = capsys.readouterr()
         return caught.value.code, output.out, output.err
     status, listed, _ = call("--help")
-    assert status == 0 and path.stem[:2] in listed
-    for name in inspect.signature(script.main).parameters:
-        assert re.search(rf"--{name} [A-Z_]+\s+[^\s(]((?!\n  --).)*\(default:\s", listed, re.S)
-    for flag, (status, sentence) in WRONG_FLAGS.items():
-        code, _, said = call(flag)
-        assert sentence in said if status == 2 else sentence in code
-        assert status == 1 or code == 2
+    assert status == 0
+    for name, parameter in inspect.signature(script.main).parameters.items():
+        assert re.search(rf"--{name} [A-Z_]+\s+default:\s+{re.escape(repr(parameter.default))}",
+                         listed)
+        assert re.search(rf"(?m)^    {name}  +\w+", script.main.__doc__), f"{name} is not explained"
+    for flag, sentence in wrong_flags(script.main):
+        status, _, said = call(flag)
+        assert status == 2 and sentence in said, flag
     assert os.listdir() == ["text.txt"]
 
 
+def last_lines(path):
+    """How the script calls main: what stands below the inline metadata."""
+    return source(path).rpartition("# ///\n")[2]
+
+
+def test_only_what_was_typed_reaches_main(monkeypatch):
+    given = []
+
+    def main(steps=3, lr=0.5, name="x", seed=0):
+        given.append(dict(locals()))
+
+    def spy(**arguments):
+        given.append(arguments)
+    spy.__signature__ = inspect.signature(main)
+    neuron = load("01_neuron")
+    for flags, expected in (([], {}), (["--steps=3", "--name="], {"steps": 3, "name": ""}),
+                            (["--seed=0", "--lr=1e-3"], {"seed": 0, "lr": 0.001})):
+        monkeypatch.setattr(sys, "argv", ["01_neuron.py", *flags])
+        neuron.command_line(spy)
+        assert given.pop() == expected
+
+
 def test_exit_codes(folder):
-    for flag, (status, sentence) in WRONG_FLAGS.items():
+    for flag, sentence in wrong_flags(load("01_neuron").main):
         result = run("01_neuron.py", flag, folder=folder)
-        assert result.returncode == status and sentence in result.stderr
-        assert status == 2 or result.stderr.count("\n") == 1
+        assert result.returncode == 2 and sentence in result.stderr
+    result = run("02_activations.py", "--activation=none", folder=folder)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
 
 
 def test_every_command_of_the_readme_runs(folder):
@@ -1388,16 +1460,20 @@ def test_ctrl_c_ends_in_one_line(path, tmp_path):
 
 
 @EACH_SCRIPT
-def test_pasted_into_a_notebook_cell(path, folder, monkeypatch):
-    """The cell runs main with its defaults, though sys.argv belongs to the kernel."""
-    monkeypatch.setattr(sys, "argv", ["kernel.py", "-f", "/x/kernel.json"])
+@pytest.mark.parametrize("file", [{}, {"__file__": "own"}], ids=["Jupyter", "VS Code"])
+def test_pasted_into_a_notebook_cell(path, file, folder, monkeypatch):
+    """The cell runs main with its defaults: sys.argv belongs to the kernel.
+
+    VS Code's interactive window sets __file__, too.
+    """
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "/x/kernel.json"])
     calls = []
 
-    def main(steps=3):
-        """steps: how many"""
+    def spy(steps=3):
+        """steps  how many"""
         calls.append(steps)
-    cell = path.read_text(encoding="utf-8").removesuffix("command_line(main)\n")
-    exec(cell + "command_line(spy)", {"__name__": "__main__", "spy": main})
+    cell = source(path).rpartition("    command_line(main")[0] + "    command_line(spy)"
+    exec(cell, {"__name__": "__main__", "spy": spy} | {name: str(path) for name in file})
     assert calls == [3]
 
 
@@ -1411,10 +1487,8 @@ def test_output_that_nobody_reads_to_its_end(folder):
 @pytest.mark.parametrize("script", ["01_neuron", "07_mnist", "11_gpt"])
 @pytest.mark.parametrize("output, status, said", [
     (">&-", 0, ""), ("2>&- >&-", 0, ""), ("<&-", 0, ""), ("> file", 0, ""), ("| head -1", 0, ""),
-    ("| true", 0, ""), (">/dev/full", 1, "error: [Errno 28] No space left on device\n")])
+    ("| true", 0, "")])
 def test_output_that_goes_nowhere(script, output, status, said, folder):
-    if "full" in output and not os.path.exists("/dev/full"):
-        pytest.skip("there is no /dev/full here")
     shutil.copy(HERE / f"{script}.py", folder)
     own_digits("own")
     flags = {"07_mnist": ["--data=own", "--epochs=1", "--hidden=8", "--batch=8"],
@@ -1423,3 +1497,12 @@ def test_output_that_goes_nowhere(script, output, status, said, folder):
     result = subprocess.run(["sh", "-c", f"{command} {output}"], capture_output=True, text=True,
                             timeout=80)
     assert (result.returncode, result.stderr) == (status, said)
+
+
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy", "pytest"]
+# ///
+
+if __name__ == "__main__":
+    sys.exit(pytest.main(["-q", __file__]))
