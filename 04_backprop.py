@@ -211,7 +211,7 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__        # which argparse prints: "invalid int value"
+    number.__name__ = type(default).__name__    # argparse says: invalid int value
     return number
 
 
@@ -221,10 +221,10 @@ def command_line(main, may_be_zero=()):
                                      argument_default=argparse.SUPPRESS,    # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
-        default, kind = parameter.default, str
-        if not isinstance(default, str):
-            kind = number_like(default, default == 0 or name in may_be_zero)
-        parser.add_argument(f"--{name}", type=kind, help=f"default: {default!r}")
+        kind = str
+        if not isinstance(parameter.default, str):
+            kind = number_like(parameter.default, parameter.default == 0 or name in may_be_zero)
+        parser.add_argument(f"--{name}", type=kind, help=f"default: {parameter.default!r}")
     this_file = os.path.basename(globals().get("__file__", "a notebook"))
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
@@ -236,8 +236,7 @@ def command_line(main, may_be_zero=()):
     except MemoryError:
         sys.exit("error: there is not enough memory for these sizes")
     except OSError as problem:
-        windows_pipe = os.name == "nt" and problem.errno == 22
-        if not isinstance(problem, BrokenPipeError) and not windows_pipe:
+        if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
 

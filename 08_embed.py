@@ -553,8 +553,7 @@ def write_file(path, content):
             os.fsync(file.fileno())             # on the disk before the old file goes
         os.replace(part, path)
     finally:
-        with contextlib.suppress(OSError):
-            os.remove(part)                     # of a write that failed
+        Path(part).unlink(missing_ok=True)      # of a write that failed
 
 
 def unpack(content):
@@ -563,7 +562,7 @@ def unpack(content):
 
 
 def download(name, urls, sha256):
-    """The bytes of data/name, unpacked, downloaded if the file is missing; or None.
+    """The unpacked bytes of data/name, which is downloaded if it is missing; None if that fails.
 
     What lies in data/ is the user's: it is used as it is and never written to. Only what comes
     from the network is checked: by SHA-256 of the unpacked bytes.
@@ -584,15 +583,15 @@ def download(name, urls, sha256):
             with urllib.request.urlopen(url, timeout=10) as reply:      # 10 seconds for each read
                 received = reply.read()
             content = unpack(received)
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise OSError("its SHA-256 is wrong, so it is not used")
         except broken as problem:
             print(f"note: {problem}")
             continue
-        if hashlib.sha256(content).hexdigest() == sha256:
-            with contextlib.suppress(OSError):  # where we may not write, it is used all the same
-                path.parent.mkdir(exist_ok=True)
-                write_file(path, received)
-            return content
-        print("note: it is not used, because its SHA-256 is wrong")
+        with contextlib.suppress(OSError):      # where we may not write, it is used all the same
+            path.parent.mkdir(exist_ok=True)
+            write_file(path, received)
+        return content
     return None
 
 
@@ -639,7 +638,7 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__        # which argparse prints: "invalid int value"
+    number.__name__ = type(default).__name__    # argparse says: invalid int value
     return number
 
 
@@ -649,10 +648,10 @@ def command_line(main, may_be_zero=()):
                                      argument_default=argparse.SUPPRESS,    # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
-        default, kind = parameter.default, str
-        if not isinstance(default, str):
-            kind = number_like(default, default == 0 or name in may_be_zero)
-        parser.add_argument(f"--{name}", type=kind, help=f"default: {default!r}")
+        kind = str
+        if not isinstance(parameter.default, str):
+            kind = number_like(parameter.default, parameter.default == 0 or name in may_be_zero)
+        parser.add_argument(f"--{name}", type=kind, help=f"default: {parameter.default!r}")
     this_file = os.path.basename(globals().get("__file__", "a notebook"))
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
@@ -664,8 +663,7 @@ def command_line(main, may_be_zero=()):
     except MemoryError:
         sys.exit("error: there is not enough memory for these sizes")
     except OSError as problem:
-        windows_pipe = os.name == "nt" and problem.errno == 22
-        if not isinstance(problem, BrokenPipeError) and not windows_pipe:
+        if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
 
