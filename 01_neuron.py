@@ -81,7 +81,12 @@ def numeric_gradient(f, x, eps=1e-6):
 
 
 def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
+    """The largest difference between two arrays, relative to the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
 
 
@@ -134,7 +139,7 @@ def check_gradient(x, y):
     weights = np.array([0.7, -3.0])
     measured = numeric_gradient(        # reads weights afresh at each call
         lambda: mean_squared_error(x, y, *weights), weights)
-    return relative_error(np.array(gradient(x, y, *weights)), measured)
+    return relative_error(gradient(x, y, *weights), measured)
 
 
 def show_runs(runs):

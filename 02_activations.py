@@ -201,8 +201,11 @@ def check_activation(rng, name, X, y):
     weights = {key: rng.standard_normal(w.shape)
                for key, w in init_two_layers(rng, 2, 5).items()}
     _, found = loss_and_gradients(weights, X, y, name)
-    error = max(relative_error(found[key], numeric_gradient(
-        lambda: loss_and_gradients(weights, X, y, name)[0], weights[key])) for key in weights)
+
+    def loss():
+        return loss_and_gradients(weights, X, y, name)[0]
+    error = relative_error([found[key] for key in weights],
+                           [numeric_gradient(loss, w) for w in weights.values()])
     assert slope_error < 1e-6 and error < 1e-6
     far = np.array([-1e4, 1e4])
     assert np.isfinite([f(far), slope(far)]).all()
@@ -315,7 +318,12 @@ def numeric_gradient(f, x, eps=1e-6):
 
 
 def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
+    """The largest difference between two arrays, relative to the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
 
 

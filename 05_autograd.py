@@ -15,7 +15,7 @@ Left out      gradients of gradients; whole layers as one operation, which is
 Carried from  01: numeric_gradient, relative_error.  04, for the data and to
               compare with: init_net, forward, softmax, backward, spiral
 """
-import argparse, inspect, math, os, sys
+import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
@@ -39,6 +39,22 @@ import numpy as np
 #    nodes so that each stands after its parents, and walk the list backwards. Such a list is in
 #    topological order.
 
+# Children are made after their parents, so the order in which the nodes were made is topological.
+
+def topological_order(result):
+    """The result and every Tensor that it was computed from, each after its parents."""
+    nodes, to_visit = {result}, [result]
+    while to_visit:
+        for parent in to_visit.pop().parents or ():
+            if parent not in nodes:
+                nodes.add(parent)
+                to_visit.append(parent)
+    return sorted(nodes, key=lambda node: node.serial)
+
+
+# Broadcasting copies a smaller array, and the gradients of copies add up, as for the biases of 04
+# (rule 3: the gradient of b is the sum over the rows that b was added to).
+
 def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
@@ -48,68 +64,96 @@ def unbroadcast(grad, shape):
     return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
 
 
+def as_rows(x):
+    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    return x.reshape(-1, x.shape[-1])
+
+
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found."""
+    """An array that remembers how it was made, so that its gradient can be found.
+
+    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    """
 
     __array_ufunc__ = None              # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
+    made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
-        self.data = np.asanyarray(data)
-        if self.data.dtype.kind in "iub":               # integers cannot be nudged
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":               # integers have no small changes
             self.data = self.data.astype(float)
-        self.grad, self.parents, self.vjp = None, parents, vjp
+        self.grad = None
+        self.parents = parents
+        self.vjp = vjp
+        self.serial = next(Tensor.made)
 
     def backward(self):
-        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
+        """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
-        was released before.
+        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
+        are several numbers, RuntimeError if a part of the graph was released before.
         """
-        # A node leaves the stack twice. First it goes back, with its parents on top. The second
-        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
-        order, seen, stack = [], set(), [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in seen:
-                if node.parents is None:
-                    raise RuntimeError("backward() has released this graph: compute it again")
-                seen.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node.parents)
-        self.grad = np.ones_like(self.data)
+        if self.data.size != 1:
+            raise ValueError("backward() starts from a single number: sum() the entries first")
+        order = topological_order(self)
+        if any(node.parents is None for node in order):
+            raise RuntimeError("backward() has released this graph: compute it again")
+        self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # from the end: all made from it have given their share
-            if node.parents:
+            node = order.pop()          # the newest: all that was computed from it has contributed
+            if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
-                    parent.grad = grad if parent.grad is None else parent.grad + grad
-                node.grad = node.parents = node.vjp = None      # free its memory at once
+                    parent.receive(grad)
+                node.parents = node.vjp = None          # free the memory at once
+
+    def receive(self, grad):
+        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
         return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
 
+    def __array__(self, *arguments, **options):
+        """NumPy asks for this in np.dot(array, Tensor) or np.array([Tensor, Tensor])."""
+        raise TypeError("as an array, a Tensor would lose its graph: use .data, or @, +, ...")
+
+    def __repr__(self):
+        return f"Tensor({self.data})"
+
+    @property
+    def shape(self):
+        return self.data.shape
+
     # (a + b)' = a' + b', so a and b both get g; (a b)' = b a' + a b', so a gets g b and b gets g a.
-    # Broadcasting copies a smaller array, and the gradients of copies add up, as for the biases of
-    # 04 (rule 3). That is done by unbroadcast.
 
     def __add__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a + b, (self, other),
-                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+        def vjp(g):
+            return unbroadcast(g, a.shape), unbroadcast(g, b.shape)
+        return Tensor(a + b, (self, other), vjp)
 
     def __mul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a * b, (self, other),
-                      lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
 
-    def __pow__(self, k):                               # k is a number
+        def vjp(g):
+            return unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)
+        return Tensor(a * b, (self, other), vjp)
+
+    def __pow__(self, k):
+        """self ** k for a number k."""
         a = self.data
-        return Tensor(a ** k, (self,), lambda g: (g * k * a ** (k - 1),))
+        k = float(k)                                    # a NumPy number could change the dtype
+
+        def vjp(g):
+            if k == 0:                                  # a ** 0 is constant, also at a = 0
+                return (np.zeros_like(a),)
+            return (g * k * a ** (k - 1),)
+        return Tensor(a ** k, (self,), vjp)
 
     __radd__, __rmul__ = __add__, __mul__               # number + Tensor, number * Tensor
 
@@ -128,19 +172,34 @@ class Tensor:
     def __rtruediv__(self, other):
         return self ** -1 * other
 
-    # The matrix product, by rules 4 and 2. Arrays of more than two axes are stacks of matrices.
+    # The matrix product Y = A B: dA = dY B^T and dB = A^T dY, by rules 4 and 2 of 04. An array of
+    # more than two axes is a stack of matrices. If a whole stack A meets the same matrix B, all
+    # rows of A count as rows of one tall matrix.
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a @ b, (self, other),
-                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
-                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
 
-    def __rmatmul__(self, x):           # x is an array: data, for which we need no gradient
+        def vjp(g):
+            A, B, G = a, b, g
+            if b.ndim == 1:                             # a vector on the right is a column
+                B, G = b[:, None], g[..., None]
+            if a.ndim == 1:                             # a vector on the left is a row
+                A, G = a[None, :], G[..., None, :]
+            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
+            if B.ndim == 2:
+                dB = as_rows(A).T @ as_rows(G)
+            else:
+                dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
+            return dA.reshape(a.shape), dB.reshape(b.shape)
+        return Tensor(a @ b, (self, other), vjp)
+
+    def __rmatmul__(self, x):
+        """x @ self for an array x. It is data, so the usual product saves the gradient for it."""
         x = np.asarray(x, self.data.dtype)
-        return Tensor(x @ self.data, (self,),
-                      lambda g: (unbroadcast(x.swapaxes(-1, -2) @ g, self.data.shape),))
+        if x.ndim < 2 or self.data.ndim != 2:
+            return Tensor(x) @ self
+        return Tensor(x @ self.data, (self,), lambda g: (as_rows(x).T @ as_rows(g),))
 
     # Functions of each entry: J is diagonal, so g is multiplied by the derivative (see 02).
 
@@ -163,7 +222,8 @@ class Tensor:
     # equal parts if several are equally large. axis: None for all, a number, or a tuple.
 
     def sum(self, axis=None, keepdims=False):
-        a, y = self.data, self.data.sum(axis, keepdims=True)
+        a = self.data
+        y = a.sum(axis, keepdims=True)
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
@@ -174,24 +234,27 @@ class Tensor:
     def max(self, axis=None, keepdims=False):
         y = self.data.max(axis, keepdims=True)
         largest = self.data == y
-        share = largest / largest.sum(axis, keepdims=True, dtype=y.dtype)
+        part = largest / largest.sum(axis, keepdims=True, dtype=y.dtype)
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
-                      lambda g: (share * g.reshape(y.shape),))
+                      lambda g: (part * g.reshape(y.shape),))
 
     # These only move or pick entries: gradients go back to the old places, and 0 elsewhere.
 
     def reshape(self, *shape):
-        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
+        return Tensor(self.data.reshape(*shape), (self,), lambda g: (g.reshape(self.data.shape),))
 
     def transpose(self, *axes):
-        axes = [axis % self.data.ndim for axis in axes or range(self.data.ndim)[::-1]]
-        return Tensor(self.data.transpose(axes), (self,),
-                      lambda g: (g.transpose(np.argsort(axes)),))
+        if len(axes) == 1 and isinstance(axes[0], (tuple, list)):
+            axes = axes[0]                              # transpose((1, 0)) is transpose(1, 0)
+        y = self.data.transpose(*axes)
+        n = self.data.ndim
+        inverse = np.argsort([axis % n for axis in axes or range(n)[::-1]])
+        return Tensor(y, (self,), lambda g: (g.transpose(inverse),))
 
     def __getitem__(self, index):
         def vjp(g):
             da = np.zeros_like(self.data)
-            np.add.at(da, index, g)                     # da[index] += g keeps the last repeat only
+            np.add.at(da, index, g)                     # da[index] += g counts each place once
             return (da,)
         return Tensor(self.data[index], (self,), vjp)
 
@@ -199,14 +262,17 @@ class Tensor:
 def gradient_error(rng, f, *arrays):
     """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
 
-    A plain sum can hide an error: that of the entries of a softmax is 1, and has gradient 0.
+    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
     """
-    inputs = [Tensor(array) for array in arrays]        # not copies: value() sees each nudge
+    inputs = [Tensor(array) for array in arrays]        # not copies: loss() sees each change
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
-    (y * weights).backward()
-    value = lambda: (f(*map(Tensor, arrays)).data * weights).sum()
-    return np.max([relative_error(x.grad, numeric_gradient(value, x.data)) for x in inputs])
+    (y * weights).sum().backward()
+
+    def loss():
+        return (f(*map(Tensor, arrays)).data * weights).sum()
+    return relative_error([x.grad for x in inputs],
+                          [numeric_gradient(loss, x.data) for x in inputs])
 
 
 # name:          (function,                                shapes of its arguments)
@@ -241,17 +307,20 @@ OPERATIONS = {
 
 
 def small_graph(a, b):
-    """c, d and y of a small graph in which a, b, c and d are each used twice."""
+    """c, d, s, p and y of a small graph in which a, b, c and d are each used twice."""
     c = a + b
     d = a * b
-    return c, d, (c + d) + c * d
+    s = c + d
+    p = c * d
+    return c, d, s, p, s + p
 
 
 def naive_backward(node):
     """Backward without an order: each node passes on at once what it has so far. Wrong."""
-    for parent, grad in zip(node.parents, node.vjp(node.grad) if node.parents else ()):
-        parent.grad = grad if parent.grad is None else parent.grad + grad
-        naive_backward(parent)
+    if node.parents:
+        for parent, grad in zip(node.parents, node.vjp(node.grad)):
+            parent.receive(grad)
+            naive_backward(parent)
 
 
 def spiral_loss(net, X, y):
@@ -309,19 +378,17 @@ def check_operations(rng):
 def walk_through():
     """Draw a small graph with its gradients, and show what goes wrong in naive_backward."""
     a, b = Tensor(2.0), Tensor(3.0)
-    c, d, y = small_graph(a, b)
-    c, d, value = Tensor(c.data), Tensor(d.data), y.data
-    y.backward()                                        # it keeps the gradients of leaves only:
-    s, p = c + d, c * d                                 # so once more, with c and d as leaves
-    (s + p).backward()
-    dc, dd = c.grad, d.grad
-    print(f"""
+    c, d, s, p, y = small_graph(a, b)
+    y.backward()
+    shown = [f"{node.data:g} [{node.grad:g}]" for node in (a, b, c, d, s, p, y)]
+    print("""
 A small graph: each value, and in brackets how fast y changes with it
-  a = 2 [{a.grad:g}] --+-- c = a + b = {c.data:g} [{dc:g}] --+-- s = c + d = {s.data:g} [1] --+
+  a = {} --+-- c = a + b = {} --+-- s = c + d = {} --+
              \\ /                     \\ /                        |
-              X                       X                         +-- y = s + p = {value:g} [1]
+              X                       X                         +-- y = s + p = {}
              / \\                     / \\                        |
-  b = 3 [{b.grad:g}] --+-- d = a * b = {d.data:g} [{dd:g}] --+-- p = c * d = {p.data:g} [1] --+""")
+  b = {} --+-- d = a * b = {} --+-- p = c * d = {} --+
+""".format(*(shown[i] for i in (0, 2, 4, 6, 1, 3, 5))))
 
     a2, b2 = Tensor(2.0), Tensor(3.0)
     y = small_graph(a2, b2)[-1]
@@ -346,9 +413,8 @@ def compare_with_04(net, X, y):
     params = as_tensors(net)
     spiral_loss(params, X, y).backward()
     by_hand = backward(net, *forward(net, X), y)
-    difference = np.max([relative_error(tensor.grad, gradient)
-                         for tensors, gradients in zip(params, by_hand)
-                         for tensor, gradient in zip(tensors, gradients)])
+    difference = relative_error([tensor.grad for tensors in params for tensor in tensors],
+                                [array for gradients in by_hand for array in gradients])
     print("The spiral network of 04: gradients by hand and by the engine differ by a relative "
           f"{difference:.0e}.")
     assert difference < 1e-12
@@ -401,7 +467,12 @@ def numeric_gradient(f, x, eps=1e-6):
 
 
 def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
+    """The largest difference between two arrays, relative to the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
 
 

@@ -12,9 +12,9 @@ Expect        9 to 13 s. The race ends near 0.002 for Muon, 0.003 for Adam, 0.01
 Try           --steps=1000   longer trainings
 Left out      second-order methods; choosing the rate without trying it
 Carried from  01: numeric_gradient, relative_error.  04: init_net, spiral.
-              05: unbroadcast, Tensor, as_tensors
+              05: topological_order, unbroadcast, as_rows, Tensor, as_tensors
 """
-import argparse, inspect, math, os, sys
+import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
@@ -82,12 +82,15 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
-    t = state["t"] = state.get("t", 0) + 1
+    t = state.get("t", 0) + 1
+    state["t"] = t
     m *= beta1
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean_square = v / (1 - beta2 ** t)
+    w -= lr * mean / (np.sqrt(mean_square) + eps)
 
 
 def adamw(w, dw, state, lr, decay=0.01):
@@ -106,8 +109,8 @@ def newton_schulz(G, steps=5):
 
     A step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of each singular value s.
     """
-    if len(G) > len(G.T):
-        return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
+    if G.shape[0] > G.shape[1]:                         # so that X X^T is the smaller product
+        return newton_schulz(G.T, steps).T
     X = G / (np.linalg.norm(G) + 1e-7)
     for _ in range(steps):
         A = X @ X.T
@@ -123,9 +126,10 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.95):
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += (1 - beta) * dw
-    update = newton_schulz(beta * m + (1 - beta) * dw)              # Nesterov: one look ahead
+    ahead = beta * m + (1 - beta) * dw                      # Nesterov: the next m if dw stays
+    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))        # to the shape, see above
     w *= 1 - lr * decay
-    w -= lr * math.sqrt(max(1, w.shape[1] / w.shape[0])) * update
+    w -= lr * fit * newton_schulz(ahead)
 
 
 def muon_and_adam(w, dw, state, lr):
@@ -207,17 +211,18 @@ def cross_entropy(logits, targets):
 
     p = softmax(logits); the result is a Tensor with one entry.
     """
-    n = np.arange(len(targets))
-    z = logits.data - logits.data.max(1, keepdims=True)
+    examples = np.arange(len(targets))
+    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
     p = np.exp(z)
-    total = p.sum(1, keepdims=True)
+    total = p.sum(axis=1, keepdims=True)
     p /= total
+    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = p - onehot(target): rule 1 of 04
-        dz[n, targets] -= 1
-        return (dz * (g / len(n)),)
-    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz[examples, targets] -= 1
+        return (dz * (g / len(targets)),)
+    return Tensor(loss, (logits,), vjp)
 
 
 def activations(params, X, f=relu):
@@ -240,8 +245,11 @@ def net_gradients(net, X, y, f=relu):
 def minibatches(rng, n, size):
     """Yield the indices of shuffled mini-batches of n examples, forever.
 
-    No example repeats within an epoch, which is one pass over the examples.
+    No example repeats within an epoch, which is one pass over the examples. ValueError if there are
+    fewer examples than a batch needs.
     """
+    if n < size:
+        raise ValueError(f"{n} examples do not fill a mini-batch of {size}")
     while True:
         order = rng.permutation(n)                      # so batches differ from epoch to epoch
         for i in range(0, n - size + 1, size):
@@ -324,10 +332,11 @@ def check_gradients(seed):
     """Relative error of the gradients of a small network on a few points, at random biases."""
     rng, X, y, net = five_arms(seed, 4)
     X, y, net = X[::20], y[::20], [(W, rng.standard_normal(b.shape)) for W, b in net]
-    value = lambda: net_gradients(net, X, y)[0]
-    weights = [array for pair in net for array in pair]
-    return np.max([relative_error(dw, numeric_gradient(value, w))
-                   for w, dw in zip(weights, net_gradients(net, X, y)[1])])
+
+    def loss():
+        return net_gradients(net, X, y)[0]
+    return relative_error(net_gradients(net, X, y)[1],
+                          [numeric_gradient(loss, array) for pair in net for array in pair])
 
 
 def final_losses(seeds, hidden, *how, **more):
@@ -473,7 +482,12 @@ def numeric_gradient(f, x, eps=1e-6):
 
 
 def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
+    """The largest difference between two arrays, relative to the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
 
 
@@ -493,6 +507,17 @@ def spiral(rng, n, arms=3, noise=0.15):
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
 
 
+def topological_order(result):
+    """The result and every Tensor that it was computed from, each after its parents."""
+    nodes, to_visit = {result}, [result]
+    while to_visit:
+        for parent in to_visit.pop().parents or ():
+            if parent not in nodes:
+                nodes.add(parent)
+                to_visit.append(parent)
+    return sorted(nodes, key=lambda node: node.serial)
+
+
 def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
@@ -502,44 +527,52 @@ def unbroadcast(grad, shape):
     return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
 
 
+def as_rows(x):
+    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    return x.reshape(-1, x.shape[-1])
+
+
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found."""
+    """An array that remembers how it was made, so that its gradient can be found.
+
+    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    """
 
     __array_ufunc__ = None              # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
+    made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
-        self.data = np.asanyarray(data)
-        if self.data.dtype.kind in "iub":               # integers cannot be nudged
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":               # integers have no small changes
             self.data = self.data.astype(float)
-        self.grad, self.parents, self.vjp = None, parents, vjp
+        self.grad = None
+        self.parents = parents
+        self.vjp = vjp
+        self.serial = next(Tensor.made)
 
     def backward(self):
-        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
+        """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
-        was released before.
+        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
+        are several numbers, RuntimeError if a part of the graph was released before.
         """
-        # A node leaves the stack twice. First it goes back, with its parents on top. The second
-        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
-        order, seen, stack = [], set(), [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in seen:
-                if node.parents is None:
-                    raise RuntimeError("backward() has released this graph: compute it again")
-                seen.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node.parents)
-        self.grad = np.ones_like(self.data)
+        if self.data.size != 1:
+            raise ValueError("backward() starts from a single number: sum() the entries first")
+        order = topological_order(self)
+        if any(node.parents is None for node in order):
+            raise RuntimeError("backward() has released this graph: compute it again")
+        self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # from the end: all made from it have given their share
-            if node.parents:
+            node = order.pop()          # the newest: all that was computed from it has contributed
+            if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
-                    parent.grad = grad if parent.grad is None else parent.grad + grad
-                node.grad = node.parents = node.vjp = None      # free its memory at once
+                    parent.receive(grad)
+                node.parents = node.vjp = None          # free the memory at once
+
+    def receive(self, grad):
+        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
@@ -548,20 +581,35 @@ class Tensor:
     def __add__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a + b, (self, other),
-                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+        def vjp(g):
+            return unbroadcast(g, a.shape), unbroadcast(g, b.shape)
+        return Tensor(a + b, (self, other), vjp)
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a @ b, (self, other),
-                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
-                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
 
-    def __rmatmul__(self, x):           # x is an array: data, for which we need no gradient
+        def vjp(g):
+            A, B, G = a, b, g
+            if b.ndim == 1:                             # a vector on the right is a column
+                B, G = b[:, None], g[..., None]
+            if a.ndim == 1:                             # a vector on the left is a row
+                A, G = a[None, :], G[..., None, :]
+            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
+            if B.ndim == 2:
+                dB = as_rows(A).T @ as_rows(G)
+            else:
+                dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
+            return dA.reshape(a.shape), dB.reshape(b.shape)
+        return Tensor(a @ b, (self, other), vjp)
+
+    def __rmatmul__(self, x):
+        """x @ self for an array x. It is data, so the usual product saves the gradient for it."""
         x = np.asarray(x, self.data.dtype)
-        return Tensor(x @ self.data, (self,),
-                      lambda g: (unbroadcast(x.swapaxes(-1, -2) @ g, self.data.shape),))
+        if x.ndim < 2 or self.data.ndim != 2:
+            return Tensor(x) @ self
+        return Tensor(x @ self.data, (self,), lambda g: (as_rows(x).T @ as_rows(g),))
 
     def tanh(self):
         y = np.tanh(self.data)

@@ -15,11 +15,11 @@ Try           --distortion=0                without data augmentation: 98.7 %
 Left out      convolutions, which know that neighbouring pixels belong together:
               99.7 % and more
 Carried from  01: numeric_gradient, relative_error.  04: init_net.
-              05: unbroadcast, Tensor, as_tensors.
+              05: topological_order, unbroadcast, as_rows, Tensor, as_tensors.
               06: adam, warmup_linear, cross_entropy, relu, activations, minibatches
 """
-import argparse, contextlib, gzip, hashlib, http.client, inspect, math, os, shutil, sys, time
-import urllib.request, zlib
+import argparse, contextlib, gzip, hashlib, http.client, inspect, itertools, math, os, shutil
+import sys, time, urllib.request, zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -78,8 +78,10 @@ def check_label_smoothing(rng):
     y = rng.integers(10, size=6)
     logits = Tensor(z)
     label_smoothing_loss(logits, y).backward()
-    numeric = numeric_gradient(lambda: label_smoothing_loss(Tensor(z), y).data, z)
-    return relative_error(logits.grad, numeric)
+
+    def loss():
+        return label_smoothing_loss(Tensor(z), y).data
+    return relative_error(logits.grad, numeric_gradient(loss, z))
 
 
 # ---- new here: the network and its training ---------------------------------------------------
@@ -292,7 +294,12 @@ def numeric_gradient(f, x, eps=1e-6):
 
 
 def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
+    """The largest difference between two arrays, relative to the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
 
 
@@ -305,6 +312,17 @@ def init_net(rng, sizes):
             for d_in, d_out in zip(sizes, sizes[1:])]
 
 
+def topological_order(result):
+    """The result and every Tensor that it was computed from, each after its parents."""
+    nodes, to_visit = {result}, [result]
+    while to_visit:
+        for parent in to_visit.pop().parents or ():
+            if parent not in nodes:
+                nodes.add(parent)
+                to_visit.append(parent)
+    return sorted(nodes, key=lambda node: node.serial)
+
+
 def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
@@ -314,44 +332,52 @@ def unbroadcast(grad, shape):
     return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
 
 
+def as_rows(x):
+    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    return x.reshape(-1, x.shape[-1])
+
+
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found."""
+    """An array that remembers how it was made, so that its gradient can be found.
+
+    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    """
 
     __array_ufunc__ = None              # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
+    made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
-        self.data = np.asanyarray(data)
-        if self.data.dtype.kind in "iub":               # integers cannot be nudged
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":               # integers have no small changes
             self.data = self.data.astype(float)
-        self.grad, self.parents, self.vjp = None, parents, vjp
+        self.grad = None
+        self.parents = parents
+        self.vjp = vjp
+        self.serial = next(Tensor.made)
 
     def backward(self):
-        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
+        """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
-        was released before.
+        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
+        are several numbers, RuntimeError if a part of the graph was released before.
         """
-        # A node leaves the stack twice. First it goes back, with its parents on top. The second
-        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
-        order, seen, stack = [], set(), [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in seen:
-                if node.parents is None:
-                    raise RuntimeError("backward() has released this graph: compute it again")
-                seen.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node.parents)
-        self.grad = np.ones_like(self.data)
+        if self.data.size != 1:
+            raise ValueError("backward() starts from a single number: sum() the entries first")
+        order = topological_order(self)
+        if any(node.parents is None for node in order):
+            raise RuntimeError("backward() has released this graph: compute it again")
+        self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # from the end: all made from it have given their share
-            if node.parents:
+            node = order.pop()          # the newest: all that was computed from it has contributed
+            if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
-                    parent.grad = grad if parent.grad is None else parent.grad + grad
-                node.grad = node.parents = node.vjp = None      # free its memory at once
+                    parent.receive(grad)
+                node.parents = node.vjp = None          # free the memory at once
+
+    def receive(self, grad):
+        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
@@ -360,33 +386,51 @@ class Tensor:
     def __add__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a + b, (self, other),
-                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+        def vjp(g):
+            return unbroadcast(g, a.shape), unbroadcast(g, b.shape)
+        return Tensor(a + b, (self, other), vjp)
 
     def __mul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a * b, (self, other),
-                      lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
+
+        def vjp(g):
+            return unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)
+        return Tensor(a * b, (self, other), vjp)
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a @ b, (self, other),
-                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
-                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
 
-    def __rmatmul__(self, x):           # x is an array: data, for which we need no gradient
+        def vjp(g):
+            A, B, G = a, b, g
+            if b.ndim == 1:                             # a vector on the right is a column
+                B, G = b[:, None], g[..., None]
+            if a.ndim == 1:                             # a vector on the left is a row
+                A, G = a[None, :], G[..., None, :]
+            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
+            if B.ndim == 2:
+                dB = as_rows(A).T @ as_rows(G)
+            else:
+                dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
+            return dA.reshape(a.shape), dB.reshape(b.shape)
+        return Tensor(a @ b, (self, other), vjp)
+
+    def __rmatmul__(self, x):
+        """x @ self for an array x. It is data, so the usual product saves the gradient for it."""
         x = np.asarray(x, self.data.dtype)
-        return Tensor(x @ self.data, (self,),
-                      lambda g: (unbroadcast(x.swapaxes(-1, -2) @ g, self.data.shape),))
+        if x.ndim < 2 or self.data.ndim != 2:
+            return Tensor(x) @ self
+        return Tensor(x @ self.data, (self,), lambda g: (as_rows(x).T @ as_rows(g),))
 
     def relu(self):
         y = np.maximum(self.data, 0)
         return Tensor(y, (self,), lambda g: (g * (y > 0),))
 
     def sum(self, axis=None, keepdims=False):
-        a, y = self.data, self.data.sum(axis, keepdims=True)
+        a = self.data
+        y = a.sum(axis, keepdims=True)
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
@@ -402,12 +446,15 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
-    t = state["t"] = state.get("t", 0) + 1
+    t = state.get("t", 0) + 1
+    state["t"] = t
     m *= beta1
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean_square = v / (1 - beta2 ** t)
+    w -= lr * mean / (np.sqrt(mean_square) + eps)
 
 
 def warmup_linear(step, steps, warmup=20):
@@ -425,17 +472,18 @@ def cross_entropy(logits, targets):
 
     p = softmax(logits); the result is a Tensor with one entry.
     """
-    n = np.arange(len(targets))
-    z = logits.data - logits.data.max(1, keepdims=True)
+    examples = np.arange(len(targets))
+    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
     p = np.exp(z)
-    total = p.sum(1, keepdims=True)
+    total = p.sum(axis=1, keepdims=True)
     p /= total
+    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = p - onehot(target): rule 1 of 04
-        dz[n, targets] -= 1
-        return (dz * (g / len(n)),)
-    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz[examples, targets] -= 1
+        return (dz * (g / len(targets)),)
+    return Tensor(loss, (logits,), vjp)
 
 
 def activations(params, X, f=relu):
@@ -450,8 +498,11 @@ def activations(params, X, f=relu):
 def minibatches(rng, n, size):
     """Yield the indices of shuffled mini-batches of n examples, forever.
 
-    No example repeats within an epoch, which is one pass over the examples.
+    No example repeats within an epoch, which is one pass over the examples. ValueError if there are
+    fewer examples than a batch needs.
     """
+    if n < size:
+        raise ValueError(f"{n} examples do not fill a mini-batch of {size}")
     while True:
         order = rng.permutation(n)                      # so batches differ from epoch to epoch
         for i in range(0, n - size + 1, size):

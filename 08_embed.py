@@ -18,11 +18,11 @@ Try           --data=my.txt   your own text
 Left out      the regular expression by which GPT-2 cuts a text before it merges;
               word analogies
 Carried from  01: numeric_gradient, relative_error.  02: sigmoid.
-              05: unbroadcast, Tensor, gradient_error, as_tensors.
+              05: topological_order, unbroadcast, Tensor, gradient_error, as_tensors.
               06: adam, warmup_linear
 """
-import argparse, contextlib, gzip, hashlib, http.client, inspect, math, os, re, shutil, sys, time
-import urllib.request, zlib
+import argparse, contextlib, gzip, hashlib, http.client, inspect, itertools, math, os, re, shutil
+import sys, time, urllib.request, zlib
 from collections import Counter
 from pathlib import Path
 
@@ -297,7 +297,7 @@ def show_embedding(rng):
                                        rng.standard_normal((2, 3, 2, 4)))}
     assert np.max(list(errors.values())) < 1e-6         # Python's max would lose a nan
     right = Tensor(np.zeros((4, 1)))
-    embedding(right, ids).backward()                    # with a gradient of 1 for each word
+    embedding(right, ids).sum().backward()              # with a gradient of 1 for each word
     naive = np.zeros((4, 1))
     naive[ids] += np.ones((6, 1))
     assert right.grad.ravel().tolist() == [2, 2, 1, 1]
@@ -435,13 +435,29 @@ def numeric_gradient(f, x, eps=1e-6):
 
 
 def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
+    """The largest difference between two arrays, relative to the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
 
 
 def sigmoid(x):
     """1 / (1 + e^-x), computed through tanh, which cannot overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def topological_order(result):
+    """The result and every Tensor that it was computed from, each after its parents."""
+    nodes, to_visit = {result}, [result]
+    while to_visit:
+        for parent in to_visit.pop().parents or ():
+            if parent not in nodes:
+                nodes.add(parent)
+                to_visit.append(parent)
+    return sorted(nodes, key=lambda node: node.serial)
 
 
 def unbroadcast(grad, shape):
@@ -454,41 +470,45 @@ def unbroadcast(grad, shape):
 
 
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found."""
+    """An array that remembers how it was made, so that its gradient can be found.
+
+    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    """
+
+    made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
-        self.data = np.asanyarray(data)
-        if self.data.dtype.kind in "iub":               # integers cannot be nudged
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":               # integers have no small changes
             self.data = self.data.astype(float)
-        self.grad, self.parents, self.vjp = None, parents, vjp
+        self.grad = None
+        self.parents = parents
+        self.vjp = vjp
+        self.serial = next(Tensor.made)
 
     def backward(self):
-        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
+        """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
-        was released before.
+        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
+        are several numbers, RuntimeError if a part of the graph was released before.
         """
-        # A node leaves the stack twice. First it goes back, with its parents on top. The second
-        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
-        order, seen, stack = [], set(), [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in seen:
-                if node.parents is None:
-                    raise RuntimeError("backward() has released this graph: compute it again")
-                seen.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node.parents)
-        self.grad = np.ones_like(self.data)
+        if self.data.size != 1:
+            raise ValueError("backward() starts from a single number: sum() the entries first")
+        order = topological_order(self)
+        if any(node.parents is None for node in order):
+            raise RuntimeError("backward() has released this graph: compute it again")
+        self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # from the end: all made from it have given their share
-            if node.parents:
+            node = order.pop()          # the newest: all that was computed from it has contributed
+            if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
-                    parent.grad = grad if parent.grad is None else parent.grad + grad
-                node.grad = node.parents = node.vjp = None      # free its memory at once
+                    parent.receive(grad)
+                node.parents = node.vjp = None          # free the memory at once
+
+    def receive(self, grad):
+        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
@@ -497,21 +517,32 @@ class Tensor:
     def __mul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a * b, (self, other),
-                      lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
+
+        def vjp(g):
+            return unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)
+        return Tensor(a * b, (self, other), vjp)
+
+    def sum(self, axis=None, keepdims=False):
+        a = self.data
+        y = a.sum(axis, keepdims=True)
+        return Tensor(y if keepdims else y.squeeze(axis), (self,),
+                      lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
 
 def gradient_error(rng, f, *arrays):
     """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
 
-    A plain sum can hide an error: that of the entries of a softmax is 1, and has gradient 0.
+    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
     """
-    inputs = [Tensor(array) for array in arrays]        # not copies: value() sees each nudge
+    inputs = [Tensor(array) for array in arrays]        # not copies: loss() sees each change
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
-    (y * weights).backward()
-    value = lambda: (f(*map(Tensor, arrays)).data * weights).sum()
-    return np.max([relative_error(x.grad, numeric_gradient(value, x.data)) for x in inputs])
+    (y * weights).sum().backward()
+
+    def loss():
+        return (f(*map(Tensor, arrays)).data * weights).sum()
+    return relative_error([x.grad for x in inputs],
+                          [numeric_gradient(loss, x.data) for x in inputs])
 
 
 def as_tensors(weights):
@@ -525,12 +556,15 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
-    t = state["t"] = state.get("t", 0) + 1
+    t = state.get("t", 0) + 1
+    state["t"] = t
     m *= beta1
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean_square = v / (1 - beta2 ** t)
+    w -= lr * mean / (np.sqrt(mean_square) + eps)
 
 
 def warmup_linear(step, steps, warmup=20):

@@ -18,11 +18,11 @@ Expect        35 to 50 s on two cores; 99 % of rows of 8 digits sorted, 10 to
 Try           --seeds=3   mean and spread of the table
 Left out      biases of the matrices; a real text (11)
 Carried from  01: numeric_gradient, relative_error.  02: sigmoid, gelu, gelu_slope.
-              05: unbroadcast, Tensor, gradient_error, as_tensors.
+              05: topological_order, unbroadcast, as_rows, Tensor, gradient_error, as_tensors.
               06: adam, warmup_linear, cross_entropy.
               08: embedding, rotations, rotary.  09: row_dot, attention
 """
-import argparse, inspect, math, os, sys
+import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
@@ -276,7 +276,7 @@ def show_parts(rng, N=6, C=4):
     one, zero, inputs = Tensor(np.ones(C)), Tensor(np.zeros(C)), Tensor(x)
     y = layer_norm(inputs, one, zero, eps=0)
     same = relative_error(layer_norm(Tensor(3 * x + 5), one, zero, eps=0).data, y.data)
-    (y * rng.standard_normal(x.shape)).backward()
+    (y * rng.standard_normal(x.shape)).sum().backward()
     along = max(np.abs(row_dot(inputs.grad, other)).max() for other in (y.data, np.ones((N, C))))
     assert same < 1e-12 and along < 1e-12
     print(f"LayerNorm (eps 0) makes the same y of x and 3 x + 5, within {same:.0e}. So dx has no "
@@ -304,7 +304,7 @@ def through(rng, parts, depth, T=16, H=2, C=32):
     for i in range(depth):
         y = block(y, weights, i, (1, T, H, C // H), parts)
         sizes.append(size(y.data))
-    (y * rng.standard_normal((T, C))).backward()
+    (y * rng.standard_normal((T, C))).sum().backward()
     unit = y.data / np.linalg.norm(y.data, axis=1, keepdims=True)
     cosine = ((unit @ unit.T).sum() - T) / (T * T - T)      # of different positions
     return sizes, size(x.grad) if max(sizes) < 1e7 else math.nan, cosine
@@ -435,7 +435,12 @@ def numeric_gradient(f, x, eps=1e-6):
 
 
 def relative_error(found, expected):
-    """The largest difference, relative to the largest expected value."""
+    """The largest difference between two arrays, relative to the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
 
 
@@ -460,6 +465,17 @@ def gelu_slope(x):
     return s + x * s * (1 - s) * ROOT * (1 + 3 * 0.044715 * x * x)
 
 
+def topological_order(result):
+    """The result and every Tensor that it was computed from, each after its parents."""
+    nodes, to_visit = {result}, [result]
+    while to_visit:
+        for parent in to_visit.pop().parents or ():
+            if parent not in nodes:
+                nodes.add(parent)
+                to_visit.append(parent)
+    return sorted(nodes, key=lambda node: node.serial)
+
+
 def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
@@ -469,42 +485,51 @@ def unbroadcast(grad, shape):
     return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
 
 
+def as_rows(x):
+    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    return x.reshape(-1, x.shape[-1])
+
+
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found."""
+    """An array that remembers how it was made, so that its gradient can be found.
+
+    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    """
+
+    made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
-        self.data = np.asanyarray(data)
-        if self.data.dtype.kind in "iub":               # integers cannot be nudged
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":               # integers have no small changes
             self.data = self.data.astype(float)
-        self.grad, self.parents, self.vjp = None, parents, vjp
+        self.grad = None
+        self.parents = parents
+        self.vjp = vjp
+        self.serial = next(Tensor.made)
 
     def backward(self):
-        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
+        """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
-        was released before.
+        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
+        are several numbers, RuntimeError if a part of the graph was released before.
         """
-        # A node leaves the stack twice. First it goes back, with its parents on top. The second
-        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
-        order, seen, stack = [], set(), [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in seen:
-                if node.parents is None:
-                    raise RuntimeError("backward() has released this graph: compute it again")
-                seen.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node.parents)
-        self.grad = np.ones_like(self.data)
+        if self.data.size != 1:
+            raise ValueError("backward() starts from a single number: sum() the entries first")
+        order = topological_order(self)
+        if any(node.parents is None for node in order):
+            raise RuntimeError("backward() has released this graph: compute it again")
+        self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # from the end: all made from it have given their share
-            if node.parents:
+            node = order.pop()          # the newest: all that was computed from it has contributed
+            if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
-                    parent.grad = grad if parent.grad is None else parent.grad + grad
-                node.grad = node.parents = node.vjp = None      # free its memory at once
+                    parent.receive(grad)
+                node.parents = node.vjp = None          # free the memory at once
+
+    def receive(self, grad):
+        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
@@ -513,29 +538,50 @@ class Tensor:
     def __add__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a + b, (self, other),
-                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+        def vjp(g):
+            return unbroadcast(g, a.shape), unbroadcast(g, b.shape)
+        return Tensor(a + b, (self, other), vjp)
 
     def __mul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a * b, (self, other),
-                      lambda g: (unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)))
+
+        def vjp(g):
+            return unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)
+        return Tensor(a * b, (self, other), vjp)
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a @ b, (self, other),
-                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
-                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
+
+        def vjp(g):
+            A, B, G = a, b, g
+            if b.ndim == 1:                             # a vector on the right is a column
+                B, G = b[:, None], g[..., None]
+            if a.ndim == 1:                             # a vector on the left is a row
+                A, G = a[None, :], G[..., None, :]
+            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
+            if B.ndim == 2:
+                dB = as_rows(A).T @ as_rows(G)
+            else:
+                dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
+            return dA.reshape(a.shape), dB.reshape(b.shape)
+        return Tensor(a @ b, (self, other), vjp)
+
+    def sum(self, axis=None, keepdims=False):
+        a = self.data
+        y = a.sum(axis, keepdims=True)
+        return Tensor(y if keepdims else y.squeeze(axis), (self,),
+                      lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
     def reshape(self, *shape):
-        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
+        return Tensor(self.data.reshape(*shape), (self,), lambda g: (g.reshape(self.data.shape),))
 
     def __getitem__(self, index):
         def vjp(g):
             da = np.zeros_like(self.data)
-            np.add.at(da, index, g)                     # da[index] += g keeps the last repeat only
+            np.add.at(da, index, g)                     # da[index] += g counts each place once
             return (da,)
         return Tensor(self.data[index], (self,), vjp)
 
@@ -543,14 +589,17 @@ class Tensor:
 def gradient_error(rng, f, *arrays):
     """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
 
-    A plain sum can hide an error: that of the entries of a softmax is 1, and has gradient 0.
+    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
     """
-    inputs = [Tensor(array) for array in arrays]        # not copies: value() sees each nudge
+    inputs = [Tensor(array) for array in arrays]        # not copies: loss() sees each change
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
-    (y * weights).backward()
-    value = lambda: (f(*map(Tensor, arrays)).data * weights).sum()
-    return np.max([relative_error(x.grad, numeric_gradient(value, x.data)) for x in inputs])
+    (y * weights).sum().backward()
+
+    def loss():
+        return (f(*map(Tensor, arrays)).data * weights).sum()
+    return relative_error([x.grad for x in inputs],
+                          [numeric_gradient(loss, x.data) for x in inputs])
 
 
 def as_tensors(weights):
@@ -564,12 +613,15 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
-    t = state["t"] = state.get("t", 0) + 1
+    t = state.get("t", 0) + 1
+    state["t"] = t
     m *= beta1
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean_square = v / (1 - beta2 ** t)
+    w -= lr * mean / (np.sqrt(mean_square) + eps)
 
 
 def warmup_linear(step, steps, warmup=20):
@@ -582,17 +634,18 @@ def cross_entropy(logits, targets):
 
     p = softmax(logits); the result is a Tensor with one entry.
     """
-    n = np.arange(len(targets))
-    z = logits.data - logits.data.max(1, keepdims=True)
+    examples = np.arange(len(targets))
+    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
     p = np.exp(z)
-    total = p.sum(1, keepdims=True)
+    total = p.sum(axis=1, keepdims=True)
     p /= total
+    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = p - onehot(target): rule 1 of 04
-        dz[n, targets] -= 1
-        return (dz * (g / len(n)),)
-    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz[examples, targets] -= 1
+        return (dz * (g / len(targets)),)
+    return Tensor(loss, (logits,), vjp)
 
 
 def embedding(W, ids):

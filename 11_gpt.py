@@ -22,12 +22,13 @@ Try           --data=my.txt      your own text; --help lists all options
               --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
                                  write more, without training
 Left out      dropout; tokens longer than a character (08); half precision
-Carried from  05: unbroadcast, Tensor, as_tensors.  06: adam, newton_schulz, muon,
-              warmup_linear, cross_entropy.  08: encode, embedding, rotations, rotary.
+Carried from  05: topological_order, unbroadcast, as_rows, Tensor, as_tensors.
+              06: adam, newton_schulz, muon, warmup_linear, cross_entropy.
+               08: encode, embedding, rotations, rotary.
               09: row_dot, attention.  10: rms_norm, feed_forward, token_shift
 """
-import argparse, contextlib, gzip, hashlib, http.client, inspect, io, json, math, os, shutil
-import signal, sys, tempfile, time, urllib.request, zipfile, zlib
+import argparse, contextlib, gzip, hashlib, http.client, inspect, io, itertools, json, math
+import os, shutil, signal, sys, tempfile, time, urllib.request, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -601,6 +602,17 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
 
 # ---- carried from 05, 06 and 08, code unchanged: explained there ----------------------------
 
+def topological_order(result):
+    """The result and every Tensor that it was computed from, each after its parents."""
+    nodes, to_visit = {result}, [result]
+    while to_visit:
+        for parent in to_visit.pop().parents or ():
+            if parent not in nodes:
+                nodes.add(parent)
+                to_visit.append(parent)
+    return sorted(nodes, key=lambda node: node.serial)
+
+
 def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
@@ -610,42 +622,51 @@ def unbroadcast(grad, shape):
     return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
 
 
+def as_rows(x):
+    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    return x.reshape(-1, x.shape[-1])
+
+
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found."""
+    """An array that remembers how it was made, so that its gradient can be found.
+
+    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    """
+
+    made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
-        self.data = np.asanyarray(data)
-        if self.data.dtype.kind in "iub":               # integers cannot be nudged
+        self.data = np.asarray(data)
+        if self.data.dtype.kind in "iub":               # integers have no small changes
             self.data = self.data.astype(float)
-        self.grad, self.parents, self.vjp = None, parents, vjp
+        self.grad = None
+        self.parents = parents
+        self.vjp = vjp
+        self.serial = next(Tensor.made)
 
     def backward(self):
-        """Add the gradient of self.data.sum() to .grad of every leaf; the graph is released.
+        """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        Never change a .grad in place: a + b hands the same array to both. RuntimeError if the graph
-        was released before.
+        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
+        are several numbers, RuntimeError if a part of the graph was released before.
         """
-        # A node leaves the stack twice. First it goes back, with its parents on top. The second
-        # time they are all in `order`, and it follows. Recursion would do, but has a limit.
-        order, seen, stack = [], set(), [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in seen:
-                if node.parents is None:
-                    raise RuntimeError("backward() has released this graph: compute it again")
-                seen.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node.parents)
-        self.grad = np.ones_like(self.data)
+        if self.data.size != 1:
+            raise ValueError("backward() starts from a single number: sum() the entries first")
+        order = topological_order(self)
+        if any(node.parents is None for node in order):
+            raise RuntimeError("backward() has released this graph: compute it again")
+        self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # from the end: all made from it have given their share
-            if node.parents:
+            node = order.pop()          # the newest: all that was computed from it has contributed
+            if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
-                    parent.grad = grad if parent.grad is None else parent.grad + grad
-                node.grad = node.parents = node.vjp = None      # free its memory at once
+                    parent.receive(grad)
+                node.parents = node.vjp = None          # free the memory at once
+
+    def receive(self, grad):
+        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
@@ -654,18 +675,31 @@ class Tensor:
     def __add__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a + b, (self, other),
-                      lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+        def vjp(g):
+            return unbroadcast(g, a.shape), unbroadcast(g, b.shape)
+        return Tensor(a + b, (self, other), vjp)
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
-        return Tensor(a @ b, (self, other),
-                      lambda g: (unbroadcast(g @ b.swapaxes(-1, -2), a.shape),
-                                 unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)))
+
+        def vjp(g):
+            A, B, G = a, b, g
+            if b.ndim == 1:                             # a vector on the right is a column
+                B, G = b[:, None], g[..., None]
+            if a.ndim == 1:                             # a vector on the left is a row
+                A, G = a[None, :], G[..., None, :]
+            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
+            if B.ndim == 2:
+                dB = as_rows(A).T @ as_rows(G)
+            else:
+                dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
+            return dA.reshape(a.shape), dB.reshape(b.shape)
+        return Tensor(a @ b, (self, other), vjp)
 
     def reshape(self, *shape):
-        return Tensor(self.data.reshape(shape), (self,), lambda g: (g.reshape(self.data.shape),))
+        return Tensor(self.data.reshape(*shape), (self,), lambda g: (g.reshape(self.data.shape),))
 
 
 def as_tensors(weights):
@@ -679,12 +713,15 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
-    t = state["t"] = state.get("t", 0) + 1
+    t = state.get("t", 0) + 1
+    state["t"] = t
     m *= beta1
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    w -= lr / (1 - beta1 ** t) * m / (np.sqrt(v / (1 - beta2 ** t)) + eps)
+    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean_square = v / (1 - beta2 ** t)
+    w -= lr * mean / (np.sqrt(mean_square) + eps)
 
 
 def newton_schulz(G, steps=5):
@@ -692,8 +729,8 @@ def newton_schulz(G, steps=5):
 
     A step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of each singular value s.
     """
-    if len(G) > len(G.T):
-        return newton_schulz(G.T, steps).T              # so that X X^T is the smaller product
+    if G.shape[0] > G.shape[1]:                         # so that X X^T is the smaller product
+        return newton_schulz(G.T, steps).T
     X = G / (np.linalg.norm(G) + 1e-7)
     for _ in range(steps):
         A = X @ X.T
@@ -706,9 +743,10 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.95):
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += (1 - beta) * dw
-    update = newton_schulz(beta * m + (1 - beta) * dw)              # Nesterov: one look ahead
+    ahead = beta * m + (1 - beta) * dw                      # Nesterov: the next m if dw stays
+    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))        # to the shape, see above
     w *= 1 - lr * decay
-    w -= lr * math.sqrt(max(1, w.shape[1] / w.shape[0])) * update
+    w -= lr * fit * newton_schulz(ahead)
 
 
 def warmup_linear(step, steps, warmup=20):
@@ -721,17 +759,18 @@ def cross_entropy(logits, targets):
 
     p = softmax(logits); the result is a Tensor with one entry.
     """
-    n = np.arange(len(targets))
-    z = logits.data - logits.data.max(1, keepdims=True)
+    examples = np.arange(len(targets))
+    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
     p = np.exp(z)
-    total = p.sum(1, keepdims=True)
+    total = p.sum(axis=1, keepdims=True)
     p /= total
+    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = p - onehot(target): rule 1 of 04
-        dz[n, targets] -= 1
-        return (dz * (g / len(n)),)
-    return Tensor((np.log(total[:, 0]) - z[n, targets]).mean(), (logits,), vjp)
+        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz[examples, targets] -= 1
+        return (dz * (g / len(targets)),)
+    return Tensor(loss, (logits,), vjp)
 
 
 def encode(text, characters):

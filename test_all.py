@@ -306,14 +306,90 @@ def test_05_gradient_of(name):
     inputs = [autograd.Tensor(array) for array in arrays]
     cotangent = normal(*function(*inputs).data.shape)
     value = lambda: (function(*map(autograd.Tensor, arrays)).data * cotangent).sum()
-    (function(*inputs) * cotangent).backward()
+    (function(*inputs) * cotangent).sum().backward()
     for x, array in zip(inputs, arrays):
         assert x.grad.shape == array.shape
         assert relative_error(x.grad, numeric_gradient(value, array)) < 1e-6
     single = [autograd.Tensor(array.astype(np.float32)) for array in arrays]
     out = function(*single)
-    out.backward()
+    out.sum().backward()
     assert {array.dtype for array in [out.data, *(x.grad for x in single)]} == {np.dtype("f4")}
+
+
+def one_percent_off(operation):
+    """The operation, with each of its gradients 1 % too large."""
+    def off(*arguments, **options):
+        result = operation(*arguments, **options)
+        right = result.vjp
+        result.vjp = lambda g: tuple(1.01 * grad for grad in right(g))
+        return result
+    return off
+
+
+def not_a_number(operation):
+    """The operation, with gradients that are nan."""
+    def off(*arguments, **options):
+        result = operation(*arguments, **options)
+        right = result.vjp
+        result.vjp = lambda g: tuple(np.nan * grad for grad in right(g))
+        return result
+    return off
+
+
+PAGES = [                       # script, what is broken, the check on the page
+    ("05_autograd", "Tensor.__add__", lambda m: m.check_operations(RNG)),
+    ("05_autograd", "Tensor.__matmul__", lambda m: m.check_operations(RNG)),
+    ("06_optim", "cross_entropy", lambda m: m.main(steps=1, seeds=1, hidden=4)),
+    ("07_mnist", "cross_entropy", lambda m: m.main(data="own", epochs=1, hidden=4, batch=8)),
+    ("08_embed", "embedding", lambda m: m.show_embedding(RNG)),
+    ("08_embed", "skip_gram", lambda m: m.show_embedding(RNG)),
+    ("08_embed", "rotary", lambda m: m.show_embedding(RNG)),
+    ("09_attention", "attention", lambda m: m.show_gradients(RNG)),
+    ("10_block", "layer_norm", lambda m: m.show_parts(RNG)),
+    ("10_block", "rms_norm", lambda m: m.show_parts(RNG)),
+    ("10_block", "feed_forward", lambda m: m.show_parts(RNG)),
+    ("10_block", "token_shift", lambda m: m.show_parts(RNG)),
+]
+
+
+@pytest.mark.parametrize("damage", [one_percent_off, not_a_number])
+@pytest.mark.parametrize("script, name, check", PAGES, ids=[f"{p[0]}-{p[1]}" for p in PAGES])
+def test_the_check_on_the_page_notices_a_wrong_gradient(script, name, check, damage, folder,
+                                                        monkeypatch, capsys):
+    own_digits("own")
+    module = load(script)
+    owner, _, attribute = name.rpartition(".")
+    owner = getattr(module, owner) if owner else module
+    monkeypatch.setattr(owner, attribute, damage(getattr(owner, attribute)))
+    with pytest.raises(AssertionError):
+        check(module)
+
+
+@pytest.mark.parametrize("script, name", [("01_neuron", "gradient"), ("04_backprop", "backward"),
+                                          ("02_activations", "loss_and_gradients")])
+@pytest.mark.parametrize("factor", [1.01, np.nan])
+def test_the_check_on_the_page_notices_a_wrong_formula(script, name, factor, monkeypatch, capsys):
+    module = load(script)
+    right = getattr(module, name)
+
+    def wrong(*arguments):
+        result = right(*arguments)
+        if name == "gradient":
+            return factor * result[0], result[1]
+        if name == "backward":
+            return [(factor * dW, db) for dW, db in result[:1]] + result[1:]
+        return result[0], result[1] | {"b1": factor * result[1]["b1"]}
+    monkeypatch.setattr(module, name, wrong)
+    with pytest.raises(AssertionError):
+        module.main(steps=1)
+
+
+def test_the_suites_own_check_notices_a_wrong_gradient(monkeypatch):
+    for name, operation in OPERATIONS.items():
+        if name in ("cross_entropy", "rms_norm", "token_shift"):
+            monkeypatch.setitem(OPERATIONS, name, (one_percent_off(operation[0]), *operation[1:]))
+            with pytest.raises(AssertionError):
+                test_gradient_of(name)
 
 
 def random_weights(V, C, dtype):
@@ -339,20 +415,20 @@ def test_gradients_flow_in_topological_order():
 
 
 def test_a_long_chain_needs_no_recursion():
-    x = y = gpt.Tensor(np.ones(2))
+    x = y = gpt.Tensor(1.0)
     for _ in range(50_000):
         y = y + 1
     y.backward()
-    assert x.grad.tolist() == [1, 1]
+    assert x.grad == 1
 
 
 def test_a_released_graph_is_refused():
-    x = gpt.Tensor(np.ones(2))
+    x = gpt.Tensor(1.0)
     y = x + x
     y.backward()
     with pytest.raises(RuntimeError, match="released"):
         (y + 1).backward()
-    assert x.grad.tolist() == [2, 2]
+    assert x.grad == 2
 
 
 def test_memory_stays_flat():
@@ -552,27 +628,132 @@ def test_05_values_by_hand():
         assert found.data.shape == np.shape(expected) and np.allclose(found.data, expected)
 
 
-def test_05_largest_of_equals_share_the_gradient():
-    a = autograd.Tensor([[2.0, 5.0, 5.0], [1.0, 0.0, 1.0]])
-    a.max(1).backward()
-    assert a.grad.tolist() == [[0, 0.5, 0.5], [0.5, 0, 0.5]]
+def gradients_of(f, *values):
+    """The gradients of the number f(*values), after one backward()."""
+    inputs = [autograd.Tensor(value) for value in values]
+    f(*inputs).backward()
+    return [x.grad.tolist() for x in inputs]
 
 
-def test_05_whole_numbers_become_real_ones():
-    a = autograd.Tensor([1, 2])
-    (a * 0.5).backward()
-    assert a.grad.tolist() == [0.5, 0.5]
+@pytest.mark.filterwarnings("error")
+def test_05_gradients_by_hand():
+    for f, values, expected in (
+            (lambda a: a.max(1).sum(), [[[2.0, 5, 5], [1, 0, 1]]],
+             [[[0, 0.5, 0.5], [0.5, 0, 0.5]]]),
+            (lambda a: (a * 0.5).sum(), [[1, 2]], [[0.5, 0.5]]),        # whole numbers become real
+            (lambda x: (x ** 0).sum(), [[0.0, 2.0]], [[0, 0]]),
+            (lambda x: (x ** 1).sum(), [[0.0, 2.0]], [[1, 1]]),
+            (lambda x: (x ** 2).sum(), [[0.0, 2.0]], [[0, 4]]),
+            (lambda a, b: a @ b, [[1.0, 2.0], [3.0, 4.0]], [[3, 4], [1, 2]]),
+            (lambda a, b: (a @ b).sum(), [[[1.0, 2], [3, 4]], [5.0, 6]],
+             [[[5, 6], [5, 6]], [4, 6]]),
+            (lambda a, b: (a @ b).sum(), [[5.0, 6], [[1.0, 2], [3, 4]]],
+             [[3, 7], [[5, 5], [6, 6]]]),
+            (lambda a: (np.ones(2) @ a).sum(), [[[1.0, 2], [3, 4]]], [[[1, 1], [1, 1]]]),
+            (lambda a: (a @ np.ones(2)).sum(), [[[1.0, 2], [3, 4]]], [[[1, 1], [1, 1]]]),
+            (lambda a: np.array([2.0, 3]) @ a, [[1.0, 1.0]], [[2, 3]]),
+            (lambda a: (np.eye(2)[[0, 1, 1]] @ a).sum(), [[1.0, 1.0]], [[1, 2]]),
+            (lambda a: (a.transpose((1, 0)) * [[1.0, 2]]).sum(), [[[1.0, 2], [3, 4]]],
+             [[[1, 1], [2, 2]]]),
+            (lambda a: (a.reshape((4,)) * [1.0, 2, 3, 4]).sum(), [[[1.0, 2], [3, 4]]],
+             [[[1, 2], [3, 4]]])):
+        assert gradients_of(f, *values) == expected
 
 
-def test_05_leaves_add_up_and_graphs_are_released():
+def test_05_vectors_against_differences():
+    """Vectors and stacks on either side of @, as NumPy multiplies them."""
+    for a, b in (((3,), (3,)), ((3,), (3, 2)), ((4, 3), (3,)), ((3,), (5, 3, 2)), ((5, 4, 3), (3,)),
+                 ((5, 4, 3), (3, 2)), ((4, 3), (5, 3, 2)), ((6, 5, 4, 3), (5, 3, 2))):
+        error = autograd.gradient_error(RNG, lambda a, b: a @ b, normal(*a), normal(*b))
+        assert error < 1e-6
+        x = normal(*a)
+        assert autograd.gradient_error(RNG, lambda b: x @ b, normal(*b)) < 1e-6
+
+
+def test_05_shapes_and_prints_as_a_pytorch_user_expects():
+    a = autograd.Tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert a.shape == (2, 2) and repr(autograd.Tensor([1.0, 2.0])) == "Tensor([1. 2.])"
+    assert a.reshape((4,)).shape == a.reshape(4).shape == (4,)
+    assert a.transpose((1, 0)).data.tolist() == a.transpose(1, 0).data.tolist() == [[1, 3], [2, 4]]
+    with pytest.raises(ValueError):
+        a.transpose(3, 2)
+    single = autograd.Tensor(np.float32(3))
+    for y in single ** np.float64(2), single * np.float64(2), single / np.float64(2):
+        y.backward()
+        assert y.data.dtype == single.grad.dtype == np.float32
+
+
+def test_05_a_graph_is_never_lost_in_silence():
+    one, two = autograd.Tensor(1.0), autograd.Tensor([1.0, 2.0])
+    for call in (lambda: autograd.Tensor([one, one]), lambda: autograd.Tensor(one),
+                 lambda: np.dot(np.ones(2), two), lambda: np.ones(2).dot(two),
+                 lambda: np.array([one, one]), lambda: np.mean(two), lambda: np.exp(two)):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_05_backward_starts_from_one_number():
+    x = autograd.Tensor([1.0, 2.0])
+    with pytest.raises(ValueError, match="single number"):
+        (x * x).backward()
+    assert x.grad is None
+
+
+def test_05_gradients_add_up_and_graphs_are_released():
     a = autograd.Tensor([1.0, 2.0])
-    (a * a).backward()
-    y = a * a
+    (a * a).sum().backward()
+    y = (a * a).sum()
     y.backward()
     assert a.grad.tolist() == [4, 8]
     with pytest.raises(RuntimeError, match="released"):
         y.backward()
-    assert a.grad.tolist() == [4, 8]
+    assert a.grad.tolist() == [4, 8] and y.grad == 1
+    x = autograd.Tensor(3.0)
+    (x * x).backward()
+    x.backward()                                        # dx/dx is added to 2 x
+    assert x.grad == 7
+
+
+def test_05_what_is_held_keeps_its_gradient():
+    a, b = autograd.Tensor(2.0), autograd.Tensor(3.0)
+    c, d, s, p, y = autograd.small_graph(a, b)
+    y.backward()
+    assert [x.grad for x in (a, b, c, d, s, p, y)] == [25, 19, 7, 6, 1, 1, 1]
+
+
+def test_05_expressions_with_the_values_that_pytorch_gives():
+    """Two long expressions of + * ** / and relu; the values are those of PyTorch 2.13."""
+    def first(x, y):
+        z = x * y + x ** 2 - 3 * y
+        q = (z.relu() + z * x) / (y ** 2 + 1)
+        h = (q * q - 2 / x).relu() + 1.5 * q
+        return (h + q + q * x) / 2
+
+    def second(x, y):
+        a = x + y
+        b = x * y + y ** 3
+        for _ in range(3):
+            b = b + a.relu() * 0.5 - (b / 4) ** 2
+            a = 1 - a * b / 10 + (-x).relu()
+        return (a ** 2 + b / (1 + a * a) + 10 / (b * b + 2)).sum()
+    for f, values, result, gradients in PYTORCH:
+        inputs = [autograd.Tensor(value) for value in values]
+        y = {"first": first, "second": second}[f](*inputs)
+        y.backward()
+        assert np.isclose(y.data, result, rtol=1e-12)
+        assert np.allclose([x.grad for x in inputs], gradients, rtol=1e-12)
+
+
+PYTORCH = [                     # function, x and y, result, gradients
+    ("first", (-4.0, 2.0), 1.87,
+     [-8.337499999999999, -10.062]),
+    ("first", (1.5, -0.7), 25.73586024653544,
+     [48.990793707991145, 20.241809955353]),
+    ("second", (-4.0, 2.0), 13.150261675338314,
+     [-3.086075004997981, 3.0909609139011436]),
+    ("second", (0.3, 1.2), 3.3744842929671646,
+     [-0.06383875913999876, -0.189455658550791]),
+]
 
 
 def test_05_order_matters():
@@ -618,6 +799,12 @@ def test_06_clipping_keeps_the_direction():
     shortened = optim.clip([np.array([3.0]), np.array([[4.0]])], 1)
     assert np.allclose([g.item() for g in shortened], [0.6, 0.8])
     assert optim.clip([np.array([3.0])], 5)[0] == 3     # short enough as it is
+
+
+def test_06_too_few_examples_for_a_batch_are_an_error():
+    with pytest.raises(ValueError, match="50 examples do not fill a mini-batch of 60"):
+        next(optim.minibatches(np.random.default_rng(0), 50, 60))
+    assert len(next(optim.minibatches(np.random.default_rng(0), 60, 60))) == 60
 
 
 def test_06_an_epoch_sees_each_example_once():
