@@ -37,9 +37,10 @@ ROOT = math.sqrt(8 / math.pi)
 def gelu(x):
     """x times the probability that a standard normal number is below x (Hendrycks 2016).
 
-    That probability is sigmoid(2 u) within 0.0002, with u = sqrt(2/pi) (x + 0.044715 x^3).
+    That probability is sigmoid(2 u) within 0.0002, with u = sqrt(2/pi) (x +
+    0.044715 x^3).
     """
-    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))           # 2 sqrt(2/pi) = sqrt(8/pi)
+    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))  # 2 sqrt(2/pi) = sqrt(8/pi)
 
 
 def gelu_slope(x):
@@ -70,18 +71,22 @@ ACTIVATIONS = {
 
 
 # ---- new here: a hidden layer, its loss and its gradients -----------------------------------
-# The rows of X are N examples of D inputs, the columns of W1 are K neurons, also called units:
-# the hidden layer. With a_ij = (sum over d of X_id W1_dj) + b1_j,
+# The rows of X are N examples of D inputs, the columns of W1 are K neurons,
+# also called units: the hidden layer. With a_ij = (sum over d of X_id W1_dj) +
+# b1_j,
 #     a = X W1 + b1    (N, K)        h = f(a)    (N, K)        z = h W2 + b2    (N, 1)
-# z is called the logit, and sigmoid(z) is the probability that the network gives to y = 1. The
-# loss is minus the logarithm of the probability that it gives to the right answer:
+# z is called the logit, and sigmoid(z) is the probability that the network
+# gives to y = 1. The loss is minus the logarithm of the probability that it
+# gives to the right answer:
 #     for y = 1    -ln sigmoid(z)       = ln(1 + e^-z) = ln(1 + e^z) - z
 #     for y = 0    -ln(1 - sigmoid(z))  = ln(1 + e^z)
-# In one formula, L = mean(ln(1 + e^z) - y z). (With the mean squared error of sigmoid(z), a
-# network that is sure and wrong would get hardly any gradient: sigmoid' is near 0 there.)
+# In one formula, L = mean(ln(1 + e^z) - y z). (With the mean squared error of
+# sigmoid(z), a network that is sure and wrong would get hardly any gradient:
+# sigmoid' is near 0 there.)
 #
-# Backwards through the same lines, by the chain rule. dz stands for dL/dz, and so on; * multiplies
-# entry by entry, ^T swaps rows and columns. The products with matrices are proved in 04.
+# Backwards through the same lines, by the chain rule. dz stands for dL/dz, and
+# so on; * multiplies entry by entry, ^T swaps rows and columns. The products
+# with matrices are proved in 04.
 #     dz = (sigmoid(z) - y) / N      because d ln(1 + e^z) / dz = e^z / (1 + e^z) = sigmoid(z)
 #     dW2 = h^T dz      db2 = sum of dz over the examples      dh = dz W2^T
 #     da = dh * f'(a)   dW1 = X^T da    db1 = sum of da over the examples
@@ -112,7 +117,7 @@ def logits(weights, X, name):
 
 def train_two_layers(weights, X, y, name, steps, lr):
     """Gradient descent on the weights, in place; the accuracy, or nan if it diverges."""
-    with np.errstate(all="ignore"):                     # divergence shows in the loss
+    with np.errstate(all="ignore"):              # divergence shows in the loss
         for _ in range(steps):
             loss, gradients = loss_and_gradients(weights, X, y, name)
             if not math.isfinite(loss):
@@ -139,7 +144,7 @@ def circles(rng, n):
 def draw_plane(weights, name, X, y):
     """Draw what the network says of the plane, # for 1, . for 0, and some points, x and o."""
     u, v = np.meshgrid(np.linspace(-2.4, 2.4, 61), np.linspace(2.4, -2.4, 25))
-    with np.errstate(all="ignore"):                     # the training may have diverged
+    with np.errstate(all="ignore"):            # the training may have diverged
         z = logits(weights, np.stack([u.ravel(), v.ravel()], 1), name)
     says = z.reshape(u.shape) > 0
     canvas = np.where(says, "#", ".")
@@ -148,10 +153,10 @@ def draw_plane(weights, name, X, y):
     print("\n".join("  " + "".join(row) for row in canvas))
 
 
-# A nonlinearity has its price. On its way back, the gradient is multiplied by f'(a) and by a matrix
-# in each layer. If together they make it shorter, it vanishes with depth. sigmoid' is at most 1/4;
-# relu' is 0 for about half of the units, but weights that are sqrt(2) times as large make up for
-# that (06).
+# A nonlinearity has its price. On its way back, the gradient is multiplied by
+# f'(a) and by a matrix in each layer. If together they make it shorter, it
+# vanishes with depth. sigmoid' is at most 1/4; relu' is 0 for about half of
+# the units, but weights that are sqrt(2) times as large make up for that (06).
 
 def gradient_left(rng, name, depth, gain=1.0, width=64, samples=256):
     """The gradient's norm at the input of `depth` random layers, divided by that at the output."""
@@ -196,7 +201,7 @@ def one_neuron_fails(rng):
 def check_activation(rng, name, X, y):
     """The relative errors of f' and of the gradients of a small network, against differences."""
     f, slope = ACTIVATIONS[name]
-    u = np.linspace(-3, 3, 40)                          # without 0, where ReLU has a corner
+    u = np.linspace(-3, 3, 40)             # without 0, where ReLU has a corner
     slope_error = relative_error(slope(u), (f(u + 1e-6) - f(u - 1e-6)) / 2e-6)
     weights = {key: rng.standard_normal(w.shape)
                for key, w in init_two_layers(rng, 2, 5).items()}
@@ -299,7 +304,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
 
 # ---- carried from 01, code unchanged: explained there ---------------------------------------
 
-def numeric_gradient(f, x, eps=1e-6):
+def numeric_gradient(f, x, eps=1e-7):
     """The slope of f() with respect to each entry of the array x.
 
     f takes no arguments: it reads x, which is changed in place, one entry at
@@ -320,7 +325,8 @@ def numeric_gradient(f, x, eps=1e-6):
 def relative_error(found, expected):
     """The largest difference between two arrays, relative to the largest expected value.
 
-    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
     """
     found = np.concatenate([np.ravel(entry) for entry in found])
     expected = np.concatenate([np.ravel(entry) for entry in expected])
@@ -333,7 +339,7 @@ def plot(curves, width=72, height=14):
     """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
     curves = {mark: np.array(curve, float) for mark, curve in curves.items()}
     curves = {mark: curve[:, np.isfinite(curve).all(0)] for mark, curve in curves.items()}
-    points = np.concatenate(list(curves.values()), axis=1)          # (2, all points)
+    points = np.concatenate(list(curves.values()), axis=1)    # (2, all points)
     if points.size == 0:
         return "(no finite value to plot)"
     left, low = points.min(axis=1)
@@ -356,14 +362,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -374,7 +380,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -383,7 +389,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

@@ -41,17 +41,17 @@ def layer_by_numbers(X, W, b):
 
 def layer_by_neurons(X, W, b):
     """One dot product for each example and neuron: the innermost loop goes to NumPy."""
-    return np.array([[x @ w + b_j for w, b_j in zip(W.T, b)] for x in X])   # (D,) (D,) -> ()
+    return np.array([[x @ w + b_j for w, b_j in zip(W.T, b)] for x in X])  # (D,) (D,) -> ()
 
 
 def layer_by_examples(X, W, b):
     """One vector-matrix product for each example: two loops go to NumPy."""
-    return np.array([x @ W + b for x in X])                         # (D,) (D, K) -> (K,)
+    return np.array([x @ W + b for x in X])               # (D,) (D, K) -> (K,)
 
 
 def layer(X, W, b):
     """One matrix product for the whole batch: no loop is left in Python."""
-    return X @ W + b                                    # (N, D) (D, K) + (K,) -> (N, K)
+    return X @ W + b                           # (N, D) (D, K) + (K,) -> (N, K)
 
 
 def arrays(rng, N, D, K, dtype=np.float32):
@@ -59,15 +59,17 @@ def arrays(rng, N, D, K, dtype=np.float32):
     return [rng.standard_normal(shape).astype(dtype) for shape in ((N, D), (D, K), K)]
 
 
-# Adding b (K,) to (N, K) broadcasts it: b is used for every row, as if it had been copied N times.
-# In 02 we met the mirror image, and 04 will derive it: the gradient of b is the sum over the N rows
-# that b was copied to.
+# Adding b (K,) to (N, K) broadcasts it: b is used for every row, as if it had
+# been copied N times. In 02 we met the mirror image, and 04 will derive it:
+# the gradient of b is the sum over the N rows that b was copied to.
 #
-# How fast can a layer be? Memory or a cache delivers bytes, the processor multiplies, and the
-# slower of the two decides. In float32 the arrays hold 4 (N D + D K + N K) bytes. For one example
-# nearly all of them are W, and each weight serves one multiplication and one addition: half an
-# operation per byte. In a batch each weight, once it has been fetched, serves all N examples.
-# float32 has half the bytes of float64, and one instruction multiplies twice as many of them.
+# How fast can a layer be? Memory or a cache delivers bytes, the processor
+# multiplies, and the slower of the two decides. In float32 the arrays hold 4
+# (N D + D K + N K) bytes. For one example nearly all of them are W, and each
+# weight serves one multiplication and one addition: half an operation per
+# byte. In a batch each weight, once it has been fetched, serves all N
+# examples. float32 has half the bytes of float64, and one instruction
+# multiplies twice as many of them.
 
 def least_time(work, budget):
     """The least time of work(), which is repeated for about `budget` seconds.
@@ -90,7 +92,7 @@ def compare_ways(rng, batch, inputs, neurons, budget):
     print("way                      seconds     GFLOP/s times as fast")
     times = {}
     for way in layer_by_numbers, layer_by_neurons, layer_by_examples, layer:
-        scale = layer(np.abs(X), np.abs(W), np.abs(b)).max()            # rounding grows with it
+        scale = layer(np.abs(X), np.abs(W), np.abs(b)).max()  # rounding grows with it
         assert np.abs(way(X, W, b) - layer(X, W, b)).max() < 1e-5 * scale
         took = least_time(lambda: way(X, W, b), budget)
         times[way.__name__] = took
@@ -158,14 +160,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -176,7 +178,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -185,7 +187,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

@@ -16,7 +16,8 @@ import argparse, inspect, math, os, sys, timeit
 
 import numpy as np
 
-# N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers below K
+# N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers
+# below K
 
 
 # ---- new here: the network forward ------------------------------------------------------------
@@ -28,7 +29,8 @@ import numpy as np
 def init_net(rng, sizes):
     """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows why).
+    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows
+    why).
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -45,7 +47,7 @@ def forward(net, X):
 
 def softmax(z):
     """Probabilities (N, K) from logits z (N, K)."""
-    e = np.exp(z - z.max(1, keepdims=True))             # the shift cancels; exp cannot overflow
+    e = np.exp(z - z.max(1, keepdims=True))  # the shift cancels; exp cannot overflow
     return e / e.sum(1, keepdims=True)
 
 
@@ -67,19 +69,20 @@ def mean_loss(z, y):
 #  4 The layer below. h_ij feeds every unit k of its row, by W_jk: dh_ij = sum_k da_ik W_jk, that is
 #    dh_(l-1) = da_l W_l^T. ReLU passes it on where a_(l-1) > 0:
 #    da_(l-1) = dh_(l-1) * (a_(l-1) > 0).
-# Rules 2 and 4 are one product each, of as many operations as the forward one. So, counted in
-# products, loss and gradients cost three forward passes at most.
+# Rules 2 and 4 are one product each, of as many operations as the forward one.
+# So, counted in products, loss and gradients cost three forward passes at
+# most.
 
 def backward(net, h, z, y):
     """Gradients [(dW, db), ...] of mean_loss: the lines of forward in reverse order."""
     da = softmax(z)
     da[np.arange(len(y)), y] -= 1
     da /= len(y)                                        # rule 1: (N, K)
-    gradients = []                                      # net[l] is layer l + 1, h[l] its input
+    gradients = []                      # net[l] is layer l + 1, h[l] its input
     for l in reversed(range(len(net))):
-        gradients.append((h[l].T @ da, da.sum(0)))                      # rules 2 and 3
+        gradients.append((h[l].T @ da, da.sum(0)))              # rules 2 and 3
         if l:
-            da = (da @ net[l][0].T) * (h[l] > 0)                        # rule 4; h > 0 where a > 0
+            da = (da @ net[l][0].T) * (h[l] > 0)    # rule 4; h > 0 where a > 0
     return gradients[::-1]
 
 
@@ -126,7 +129,7 @@ def train_by_hand(net, X, y, lr, steps):
     """Gradient descent on the network, in place; returns the last loss and accuracy."""
     print(f"\n  step     loss  accuracy   (a guess: {math.log(3):.4f}, 33.3%)")
     for step in range(steps + 1):
-        with np.errstate(all="ignore"):                 # divergence shows in the loss
+        with np.errstate(all="ignore"):          # divergence shows in the loss
             h, z = forward(net, X)
             loss = mean_loss(z, y)
         if not loss < 1e3:
@@ -179,7 +182,7 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
 
 # ---- carried from 01, code unchanged: explained there ---------------------------------------
 
-def numeric_gradient(f, x, eps=1e-6):
+def numeric_gradient(f, x, eps=1e-7):
     """The slope of f() with respect to each entry of the array x.
 
     f takes no arguments: it reads x, which is changed in place, one entry at
@@ -200,7 +203,8 @@ def numeric_gradient(f, x, eps=1e-6):
 def relative_error(found, expected):
     """The largest difference between two arrays, relative to the largest expected value.
 
-    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
     """
     found = np.concatenate([np.ravel(entry) for entry in found])
     expected = np.concatenate([np.ravel(entry) for entry in expected])
@@ -217,14 +221,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -235,7 +239,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -244,7 +248,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

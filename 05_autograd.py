@@ -19,18 +19,20 @@ import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
-# In Tensor, a, b and y are the arrays of one operation, g is the gradient of its result.
-# In the experiment: N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) below K.
+# In Tensor, a, b and y are the arrays of one operation, g is the gradient of
+# its result. In the experiment: N examples, D_l units in layer l, K classes; X
+# (N, D_0), y (N,) below K.
 
 
 # ---- new here: arrays that remember how they were made ----------------------------------------
-# Let y = f(x) be one operation, on arrays, somewhere on the way to a number L, and let g = dL/dy,
-# of the shape of y. By the chain rule, summed over all paths through y, with i and j running over
-# all entries,
+# Let y = f(x) be one operation, on arrays, somewhere on the way to a number L,
+# and let g = dL/dy, of the shape of y. By the chain rule, summed over all
+# paths through y, with i and j running over all entries,
 #     dL/dx_j = sum over i of g_i J_ij        with the Jacobian J_ij = dy_i/dx_j
-# This is the vector-Jacobian product, vjp(g). J itself is never formed: for y = exp(x) it is
-# diagonal and vjp(g) = g * y; for Y = A B, rules 4 and 2 of 04 say vjp(G) = (G B^T, A^T G).
-# So an engine needs two things (reverse-mode differentiation; Linnainmaa 1970):
+# This is the vector-Jacobian product, vjp(g). J itself is never formed: for y
+# = exp(x) it is diagonal and vjp(g) = g * y; for Y = A B, rules 4 and 2 of 04
+# say vjp(G) = (G B^T, A^T G). So an engine needs two things (reverse-mode
+# differentiation; Linnainmaa 1970):
 #  1 The result of each operation keeps the operation's inputs, called its parents, and the vjp.
 #    These results are the nodes of a graph. Leaves, such as weights and data, have no parents.
 #  2 From L, with dL/dL = 1, walk back through the graph. Each node gives vjp(g) to its parents, and
@@ -39,7 +41,8 @@ import numpy as np
 #    nodes so that each stands after its parents, and walk the list backwards. Such a list is in
 #    topological order.
 
-# Children are made after their parents, so the order in which the nodes were made is topological.
+# Children are made after their parents, so the order in which the nodes were
+# made is topological.
 
 def topological_order(result):
     """The result and every Tensor that it was computed from, each after its parents."""
@@ -52,16 +55,17 @@ def topological_order(result):
     return sorted(nodes, key=lambda node: node.serial)
 
 
-# Broadcasting copies a smaller array, and the gradients of copies add up, as for the biases of 04
-# (rule 3: the gradient of b is the sum over the rows that b was added to).
+# Broadcasting copies a smaller array, and the gradients of copies add up, as
+# for the biases of 04 (rule 3: the gradient of b is the sum over the rows that
+# b was added to).
 
 def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
@@ -72,16 +76,17 @@ def as_rows(x):
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    After L.backward(), .grad of every Tensor x that the number L was computed
+    from is dL/dx.
     """
 
-    __array_ufunc__ = None              # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
+    __array_ufunc__ = None  # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
     made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":               # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers have no small changes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -91,8 +96,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
-        are several numbers, RuntimeError if a part of the graph was released before.
+        The graph is released on the way; what the caller holds keeps its
+        .grad. ValueError if there are several numbers, RuntimeError if a part
+        of the graph was released before.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -101,11 +107,11 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # the newest: all that was computed from it has contributed
+            node = order.pop()  # the newest: all that was computed from it has contributed
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
-                node.parents = node.vjp = None          # free the memory at once
+                node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
         """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
@@ -126,7 +132,8 @@ class Tensor:
     def shape(self):
         return self.data.shape
 
-    # (a + b)' = a' + b', so a and b both get g; (a b)' = b a' + a b', so a gets g b and b gets g a.
+    # (a + b)' = a' + b', so a and b both get g; (a b)' = b a' + a b', so a
+    # gets g b and b gets g a.
 
     def __add__(self, other):
         other = self.as_tensor(other)
@@ -147,15 +154,15 @@ class Tensor:
     def __pow__(self, k):
         """self ** k for a number k."""
         a = self.data
-        k = float(k)                                    # a NumPy number could change the dtype
+        k = float(k)                    # a NumPy number could change the dtype
 
         def vjp(g):
-            if k == 0:                                  # a ** 0 is constant, also at a = 0
+            if k == 0:                      # a ** 0 is constant, also at a = 0
                 return (np.zeros_like(a),)
             return (g * k * a ** (k - 1),)
         return Tensor(a ** k, (self,), vjp)
 
-    __radd__, __rmul__ = __add__, __mul__               # number + Tensor, number * Tensor
+    __radd__, __rmul__ = __add__, __mul__    # number + Tensor, number * Tensor
 
     def __neg__(self):
         return self * -1
@@ -172,9 +179,10 @@ class Tensor:
     def __rtruediv__(self, other):
         return self ** -1 * other
 
-    # The matrix product Y = A B: dA = dY B^T and dB = A^T dY, by rules 4 and 2 of 04. An array of
-    # more than two axes is a stack of matrices. If a whole stack A meets the same matrix B, all
-    # rows of A count as rows of one tall matrix.
+    # The matrix product Y = A B: dA = dY B^T and dB = A^T dY, by rules 4 and 2
+    # of 04. An array of more than two axes is a stack of matrices. If a whole
+    # stack meets the same matrix, all its rows count as rows of one tall
+    # matrix.
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
@@ -182,17 +190,22 @@ class Tensor:
 
         def vjp(g):
             A, B, G = a, b, g
-            if b.ndim == 1:                             # a vector on the right is a column
+            if b.ndim == 1:                 # a vector on the right is a column
                 B, G = b[:, None], g[..., None]
-            if a.ndim == 1:                             # a vector on the left is a row
+            if a.ndim == 1:                     # a vector on the left is a row
                 A, G = a[None, :], G[..., None, :]
-            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
             if B.ndim == 2:
+                dA = as_rows(G) @ B.T
                 dB = as_rows(A).T @ as_rows(G)
             else:
+                dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
                 dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
             return dA.reshape(a.shape), dB.reshape(b.shape)
-        return Tensor(a @ b, (self, other), vjp)
+        if a.ndim > 2 and b.ndim == 2:
+            y = (as_rows(a) @ b).reshape(*a.shape[:-1], -1)
+        else:
+            y = a @ b
+        return Tensor(y, (self, other), vjp)
 
     def __rmatmul__(self, x):
         """x @ self for an array x. It is data, so the usual product saves the gradient for it."""
@@ -201,7 +214,8 @@ class Tensor:
             return Tensor(x) @ self
         return Tensor(x @ self.data, (self,), lambda g: (as_rows(x).T @ as_rows(g),))
 
-    # Functions of each entry: J is diagonal, so g is multiplied by the derivative (see 02).
+    # Functions of each entry: J is diagonal, so g is multiplied by the
+    # derivative (see 02).
 
     def exp(self):
         y = np.exp(self.data)
@@ -218,8 +232,9 @@ class Tensor:
         y = np.maximum(self.data, 0)
         return Tensor(y, (self,), lambda g: (g * (y > 0),))
 
-    # The gradient of a sum goes to each of its terms; that of a maximum to the largest entry, in
-    # equal parts if several are equally large. axis: None for all, a number, or a tuple.
+    # The gradient of a sum goes to each of its terms; that of a maximum to the
+    # largest entry, in equal parts if several are equally large. axis: None
+    # for all, a number, or a tuple.
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
@@ -238,14 +253,15 @@ class Tensor:
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (part * g.reshape(y.shape),))
 
-    # These only move or pick entries: gradients go back to the old places, and 0 elsewhere.
+    # These only move or pick entries: gradients go back to the old places, and
+    # 0 elsewhere.
 
     def reshape(self, *shape):
         return Tensor(self.data.reshape(*shape), (self,), lambda g: (g.reshape(self.data.shape),))
 
     def transpose(self, *axes):
         if len(axes) == 1 and isinstance(axes[0], (tuple, list)):
-            axes = axes[0]                              # transpose((1, 0)) is transpose(1, 0)
+            axes = axes[0]               # transpose((1, 0)) is transpose(1, 0)
         y = self.data.transpose(*axes)
         n = self.data.ndim
         inverse = np.argsort([axis % n for axis in axes or range(n)[::-1]])
@@ -254,7 +270,7 @@ class Tensor:
     def __getitem__(self, index):
         def vjp(g):
             da = np.zeros_like(self.data)
-            np.add.at(da, index, g)                     # da[index] += g counts each place once
+            np.add.at(da, index, g)     # da[index] += g counts each place once
             return (da,)
         return Tensor(self.data[index], (self,), vjp)
 
@@ -262,9 +278,10 @@ class Tensor:
 def gradient_error(rng, f, *arrays):
     """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
 
-    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
+    A plain sum can hide an error: the entries of a softmax add up to 1 and
+    have gradient 0.
     """
-    inputs = [Tensor(array) for array in arrays]        # not copies: loss() sees each change
+    inputs = [Tensor(array) for array in arrays]  # not copies: loss() sees each change
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
@@ -330,7 +347,7 @@ def spiral_loss(net, X, y):
         h = (h @ W + b).relu()
     W, b = net[-1]
     z = h @ W + b
-    z = z - z.max(1, keepdims=True)                     # it cancels, in the gradient too
+    z = z - z.max(1, keepdims=True)           # it cancels, in the gradient too
     return (z.exp().sum(1).log() - z[np.arange(len(y)), y]).mean()
 
 
@@ -345,8 +362,8 @@ def train_spiral(net, X, y, lr, steps):
     """Gradient descent on the arrays of the net, in place; the last loss and accuracy."""
     print("  step     loss  accuracy")
     for step in range(steps + 1):
-        with np.errstate(all="ignore"):                 # divergence shows in the loss
-            params = as_tensors(net)                    # new ones, whose .grad is None
+        with np.errstate(all="ignore"):          # divergence shows in the loss
+            params = as_tensors(net)            # new ones, whose .grad is None
             loss = spiral_loss(params, X, y)
             accuracy = np.mean(forward(net, X)[1].argmax(1) == y)
         if not loss.data < 1e3:
@@ -438,7 +455,7 @@ def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
     errors = check_operations(rng)
     walk_through()
     X, y = spiral(rng, points)
-    net = [(W, rng.standard_normal(b.shape))            # not 0 as in 04: so b is seen to be added
+    net = [(W, rng.standard_normal(b.shape))  # not 0 as in 04: so b is seen to be added
            for W, b in init_net(rng, [2] + [hidden] * (layers - 1) + [3])]
     difference = compare_with_04(net, X, y)
     loss, accuracy = train_spiral(net, X, y, lr, steps)
@@ -448,7 +465,7 @@ def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
 
 # ---- carried from 01 and 04, code unchanged: explained there --------------------------------
 
-def numeric_gradient(f, x, eps=1e-6):
+def numeric_gradient(f, x, eps=1e-7):
     """The slope of f() with respect to each entry of the array x.
 
     f takes no arguments: it reads x, which is changed in place, one entry at
@@ -469,7 +486,8 @@ def numeric_gradient(f, x, eps=1e-6):
 def relative_error(found, expected):
     """The largest difference between two arrays, relative to the largest expected value.
 
-    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
     """
     found = np.concatenate([np.ravel(entry) for entry in found])
     expected = np.concatenate([np.ravel(entry) for entry in expected])
@@ -479,7 +497,8 @@ def relative_error(found, expected):
 def init_net(rng, sizes):
     """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows why).
+    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows
+    why).
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -496,7 +515,7 @@ def forward(net, X):
 
 def softmax(z):
     """Probabilities (N, K) from logits z (N, K)."""
-    e = np.exp(z - z.max(1, keepdims=True))             # the shift cancels; exp cannot overflow
+    e = np.exp(z - z.max(1, keepdims=True))  # the shift cancels; exp cannot overflow
     return e / e.sum(1, keepdims=True)
 
 
@@ -505,11 +524,11 @@ def backward(net, h, z, y):
     da = softmax(z)
     da[np.arange(len(y)), y] -= 1
     da /= len(y)                                        # rule 1: (N, K)
-    gradients = []                                      # net[l] is layer l + 1, h[l] its input
+    gradients = []                      # net[l] is layer l + 1, h[l] its input
     for l in reversed(range(len(net))):
-        gradients.append((h[l].T @ da, da.sum(0)))                      # rules 2 and 3
+        gradients.append((h[l].T @ da, da.sum(0)))              # rules 2 and 3
         if l:
-            da = (da @ net[l][0].T) * (h[l] > 0)                        # rule 4; h > 0 where a > 0
+            da = (da @ net[l][0].T) * (h[l] > 0)    # rule 4; h > 0 where a > 0
     return gradients[::-1]
 
 
@@ -530,14 +549,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -548,7 +567,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -557,7 +576,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

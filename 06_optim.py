@@ -18,13 +18,14 @@ import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
-# N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers below K
+# N examples, D_l units in layer l, K classes; X (N, D_0), y (N,) integers
+# below K
 
 
 # ---- new here: optimizers -----------------------------------------------------------------
-# Each changes the array w in place, given its gradient dw; the dict state is what it remembers of w
-# from step to step. All but Muon work entry by entry. With m = v = 0 at first, the step number t,
-# and beta a little below 1,
+# Each changes the array w in place, given its gradient dw; the dict state is
+# what it remembers of w from step to step. All but Muon work entry by entry.
+# With m = v = 0 at first, the step number t, and beta a little below 1,
 #     momentum    m = beta m + dw                         w = w - lr m
 #     Nesterov    m = beta m + dw                         w = w - lr (beta m + dw)
 #     RMSProp     v = beta v + (1 - beta) dw^2            w = w - lr dw / sqrt(v)
@@ -34,22 +35,13 @@ import numpy as np
 #     AdamW       w = (1 - lr decay) w, then Adam
 #     Muon        m = beta m + (1 - beta) dw              G = beta m + (1 - beta) dw, a matrix
 #                                                         w = w - lr U V^T, where G = U S V^T
-# Momentum adds up what persists and cancels what flips. RMSProp and Adam divide by a recent size of
-# dw, and so give each weight a rate of its own. (The code adds a tiny eps, against division by 0,
-# and fits Muon's step to the shape of w.)
-#
-# Bias correction: after the first step of Adam, m is 0.1 dw, ten times too small, because it
-# started at 0; dividing by 1 - 0.9 = 0.1 repairs that. After t steps the factor is 1 - beta^t.
-#
-# AdamW also pulls weights towards 0, so that a network uses no larger ones than it needs. Muon
-# looks at a matrix as a whole, by its singular value decomposition: every matrix is U S V^T. U and
-# V have perpendicular columns of length 1, the directions, and S is diagonal, with the singular
-# values, which say how strongly G acts along each. Setting them to 1 moves w equally far in all.
 
 def sgd(w, dw, state, lr):
     """Gradient descent; stochastic if dw comes from a mini-batch (Robbins 1951)."""
     w -= lr * dw
 
+
+# Momentum adds up what persists and cancels what flips.
 
 def momentum(w, dw, state, lr, beta=0.9):
     """Momentum (Polyak 1964): where all gradients agree, 1 / (1 - beta) times as fast."""
@@ -67,6 +59,9 @@ def nesterov(w, dw, state, lr, beta=0.9):
     w -= lr * (beta * m + dw)
 
 
+# RMSProp and Adam divide by a recent size of dw, and so give each weight a rate
+# of its own. (The code adds a tiny eps, against division by 0.)
+
 def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
     """RMSProp (Hinton 2012): dw over its root mean square.
 
@@ -78,6 +73,10 @@ def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
     w -= lr * dw / (np.sqrt(v) + eps)
 
 
+# Bias correction: after the first step of Adam, m is 0.1 dw, ten times too
+# small, because it started at 0; dividing by 1 - 0.9 = 0.1 repairs that. After t
+# steps the factor is 1 - beta^t.
+
 def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
     m = state.setdefault("m", np.zeros_like(w))
@@ -88,10 +87,13 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean = m / (1 - beta1 ** t)                          # with bias correction
     mean_square = v / (1 - beta2 ** t)
     w -= lr * mean / (np.sqrt(mean_square) + eps)
 
+
+# AdamW also pulls weights towards 0, so that a network uses no larger ones than
+# it needs.
 
 def adamw(w, dw, state, lr, decay=0.01):
     """AdamW (Loshchilov 2019): weight decay that is no part of the gradient."""
@@ -99,17 +101,23 @@ def adamw(w, dw, state, lr, decay=0.01):
     adam(w, dw, state, lr)
 
 
-# U V^T without a slow decomposition: an odd polynomial of X = U S V^T acts on S alone, because
-# X X^T X = U S^3 V^T. G is divided by its length, the root of the sum of all s^2: no s is above 1.
-# Then five rounds of the polynomial below bring every s in 0.01 .. 1 into 0.68 .. 1.14. It is made
-# for speed and never settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, but slowly.
+# Muon looks at a matrix as a whole, by its singular value decomposition: every
+# matrix is U S V^T. U and V have perpendicular columns of length 1, the
+# directions, and S is diagonal, with the singular values, which say how strongly
+# G acts along each. Setting them to 1 moves w equally far in all.
+#
+# U V^T without a slow decomposition: an odd polynomial of X = U S V^T acts on
+# S alone, because X X^T X = U S^3 V^T. G is divided by its length, the root of
+# the sum of all s^2: no s is above 1. Then five rounds of the polynomial below
+# bring every s in 0.01 .. 1 into 0.68 .. 1.14. It is made for speed and never
+# settles at 1. That of Newton and Schulz, 1.5 s - 0.5 s^3, does, but slowly.
 
 def newton_schulz(G, steps=5):
     """Nearly U V^T for the matrix G = U S V^T, by products of matrices only.
 
     A step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of each singular value s.
     """
-    if G.shape[0] > G.shape[1]:                         # so that X X^T is the smaller product
+    if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
     X = G / (np.linalg.norm(G) + 1e-7)
     for _ in range(steps):
@@ -118,16 +126,17 @@ def newton_schulz(G, steps=5):
     return X
 
 
-# A matrix w is (inputs, outputs). With more outputs than inputs, U V^T spreads the length of an
-# input over more entries. The square root in the last line gives each of them its size back.
+# A matrix w is (inputs, outputs). With more outputs than inputs, U V^T spreads
+# the length of an input over more entries. The square root in the last line
+# gives each of them its size back.
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
     """Muon (Jordan 2024): momentum, made equally long in all directions. Changes the matrix w."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += (1 - beta) * dw
-    ahead = beta * m + (1 - beta) * dw                      # Nesterov: the next m if dw stays
-    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))        # to the shape, see above
+    ahead = beta * m + (1 - beta) * dw       # Nesterov: the next m if dw stays
+    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))  # to the shape, see above
     w *= 1 - lr * decay
     w -= lr * fit * newton_schulz(ahead)
 
@@ -153,9 +162,10 @@ OPTIMIZERS = {
 
 
 # ---- new here: learning-rate schedules --------------------------------------------------------
-# Each gives the factor of the learning rate in step 1 .. steps. All rise over a warm-up, because
-# the loss is often steepest at first, and running means are still made of few gradients. A small
-# rate at the end averages the noise of the mini-batches away.
+# Each gives the factor of the learning rate in step 1 .. steps. All rise over
+# a warm-up, because the loss is often steepest at first, and running means are
+# still made of few gradients. A small rate at the end averages the noise of
+# the mini-batches away.
 
 def constant(step, steps, warmup=20):
     """Constant after the warm-up."""
@@ -177,11 +187,12 @@ SCHEDULES = {".": constant, "c": cosine, "l": warmup_linear}
 
 
 # ---- new here: initialization -----------------------------------------------------------------
-# An entry of h W is a sum of d_in terms, and variances of independent terms add up: with entries of
-# h of about 1, and std for W, the sum has the standard deviation sqrt(d_in) times std. Layer by
-# layer this grows or vanishes, unless std is 1 / sqrt(d_in). ReLU drops half of the mean square: He
-# (2015) has sqrt(2 / d_in). On the way back, d_out terms add up; Glorot (2010), for tanh, takes the
-# mean of d_in and d_out.
+# An entry of h W is a sum of d_in terms, and variances of independent terms
+# add up: with entries of h of about 1, and std for W, the sum has the standard
+# deviation sqrt(d_in) times std. Layer by layer this grows or vanishes, unless
+# std is 1 / sqrt(d_in). ReLU drops half of the mean square: He (2015) has
+# sqrt(2 / d_in). On the way back, d_out terms add up; Glorot (2010), for tanh,
+# takes the mean of d_in and d_out.
 
 def relu(x):
     """max(x, 0), entry by entry."""
@@ -212,14 +223,14 @@ def cross_entropy(logits, targets):
     p = softmax(logits); the result is a Tensor with one entry.
     """
     examples = np.arange(len(targets))
-    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
+    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
     p = np.exp(z)
     total = p.sum(axis=1, keepdims=True)
     p /= total
     loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz = p.copy()                           # dz = (p - onehot(target)) / N
         dz[examples, targets] -= 1
         return (dz * (g / len(targets)),)
     return Tensor(loss, (logits,), vjp)
@@ -245,13 +256,13 @@ def net_gradients(net, X, y, f=relu):
 def minibatches(rng, n, size):
     """Yield the indices of shuffled mini-batches of n examples, forever.
 
-    No example repeats within an epoch, which is one pass over the examples. ValueError if there are
-    fewer examples than a batch needs.
+    No example repeats within an epoch, which is one pass over the examples.
+    ValueError if there are fewer examples than a batch needs.
     """
     if n < size:
         raise ValueError(f"{n} examples do not fill a mini-batch of {size}")
     while True:
-        order = rng.permutation(n)                      # so batches differ from epoch to epoch
+        order = rng.permutation(n)      # so batches differ from epoch to epoch
         for i in range(0, n - size + 1, size):
             yield order[i:i + size]
 
@@ -259,7 +270,8 @@ def minibatches(rng, n, size):
 def clip(gradients, max_norm):
     """Gradient clipping (Pascanu 2013): scale all gradients to a norm of at most max_norm.
 
-    The norm is that of all gradients together. So one steep place cannot throw the weights far.
+    The norm is that of all gradients together. So one steep place cannot throw
+    the weights far.
     """
     norm = math.sqrt(sum(np.vdot(g, g) for g in gradients))
     return [g * (max_norm / norm) for g in gradients] if norm > max_norm else gradients
@@ -271,7 +283,7 @@ def train_net(rng, net, X, y, optimizer, lr, steps, schedule=warmup_linear, batc
     weights = [array for pair in net for array in pair]
     states = [{} for _ in weights]
     losses = []
-    with np.errstate(all="ignore"):                     # some of these runs are meant to diverge
+    with np.errstate(all="ignore"):   # some of these runs are meant to diverge
         for step, rows in zip(range(1, steps + 1), minibatches(rng, len(X), batch)):
             loss, gradients = net_gradients(net, X[rows], y[rows], f)
             losses.append(loss)
@@ -308,7 +320,7 @@ def valley(steps=50):
                 for lr in 10 ** np.arange(-3, 0.6, 0.25)]
         path, heights, lr = min(runs, key=lambda run: run[1][-1])
         canvas, ends[name] = bands.copy(), heights[-1]
-        for step, (a, b) in reversed(list(enumerate(path))):        # the first steps on top
+        for step, (a, b) in reversed(list(enumerate(path))):  # the first steps on top
             i, j = round((1 - b) * 5), round((a + 0.2) / 2.7 * 22)
             if 0 <= i < 11 and 0 <= j < 23:
                 canvas[i, j] = str(step) if step < 10 else "o"
@@ -463,7 +475,7 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
 
 # ---- carried from 01, 04 and 05, code unchanged: explained there ----------------------------
 
-def numeric_gradient(f, x, eps=1e-6):
+def numeric_gradient(f, x, eps=1e-7):
     """The slope of f() with respect to each entry of the array x.
 
     f takes no arguments: it reads x, which is changed in place, one entry at
@@ -484,7 +496,8 @@ def numeric_gradient(f, x, eps=1e-6):
 def relative_error(found, expected):
     """The largest difference between two arrays, relative to the largest expected value.
 
-    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
     """
     found = np.concatenate([np.ravel(entry) for entry in found])
     expected = np.concatenate([np.ravel(entry) for entry in expected])
@@ -494,7 +507,8 @@ def relative_error(found, expected):
 def init_net(rng, sizes):
     """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows why).
+    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows
+    why).
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -522,9 +536,9 @@ def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
@@ -535,16 +549,17 @@ def as_rows(x):
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    After L.backward(), .grad of every Tensor x that the number L was computed
+    from is dL/dx.
     """
 
-    __array_ufunc__ = None              # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
+    __array_ufunc__ = None  # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
     made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":               # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers have no small changes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -554,8 +569,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
-        are several numbers, RuntimeError if a part of the graph was released before.
+        The graph is released on the way; what the caller holds keeps its
+        .grad. ValueError if there are several numbers, RuntimeError if a part
+        of the graph was released before.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -564,11 +580,11 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # the newest: all that was computed from it has contributed
+            node = order.pop()  # the newest: all that was computed from it has contributed
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
-                node.parents = node.vjp = None          # free the memory at once
+                node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
         """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
@@ -592,17 +608,22 @@ class Tensor:
 
         def vjp(g):
             A, B, G = a, b, g
-            if b.ndim == 1:                             # a vector on the right is a column
+            if b.ndim == 1:                 # a vector on the right is a column
                 B, G = b[:, None], g[..., None]
-            if a.ndim == 1:                             # a vector on the left is a row
+            if a.ndim == 1:                     # a vector on the left is a row
                 A, G = a[None, :], G[..., None, :]
-            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
             if B.ndim == 2:
+                dA = as_rows(G) @ B.T
                 dB = as_rows(A).T @ as_rows(G)
             else:
+                dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
                 dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
             return dA.reshape(a.shape), dB.reshape(b.shape)
-        return Tensor(a @ b, (self, other), vjp)
+        if a.ndim > 2 and b.ndim == 2:
+            y = (as_rows(a) @ b).reshape(*a.shape[:-1], -1)
+        else:
+            y = a @ b
+        return Tensor(y, (self, other), vjp)
 
     def __rmatmul__(self, x):
         """x @ self for an array x. It is data, so the usual product saves the gradient for it."""
@@ -633,7 +654,7 @@ def plot(curves, width=72, height=14):
     """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
     curves = {mark: np.array(curve, float) for mark, curve in curves.items()}
     curves = {mark: curve[:, np.isfinite(curve).all(0)] for mark, curve in curves.items()}
-    points = np.concatenate(list(curves.values()), axis=1)          # (2, all points)
+    points = np.concatenate(list(curves.values()), axis=1)    # (2, all points)
     if points.size == 0:
         return "(no finite value to plot)"
     left, low = points.min(axis=1)
@@ -656,14 +677,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -674,7 +695,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -683,7 +704,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

@@ -25,18 +25,21 @@ from pathlib import Path
 
 import numpy as np
 
-# N images of 784 pixels, 10 classes; X (N, 784) bytes, from 0 to 255, y (N,) integers below 10
+# N images of 784 pixels, 10 classes; X (N, 784) bytes, from 0 to 255, y (N,)
+# integers below 10
 
 
 # ---- new here: data augmentation --------------------------------------------------------------
-# A slightly deformed digit keeps its label. Data augmentation teaches the network this: each image
-# is deformed whenever it is used, never twice in the same way.
+# A slightly deformed digit keeps its label. Data augmentation teaches the
+# network this: each image is deformed whenever it is used, never twice in the
+# same way.
 
 ROWS = np.arange(28)
-GRID = np.stack(np.meshgrid(ROWS, ROWS, indexing="ij")) - 13.5      # row, column from the middle
+GRID = np.stack(np.meshgrid(ROWS, ROWS, indexing="ij")) - 13.5  # row, column from the middle
 
-# For independent noise, BLUR @ noise @ BLUR.T is smooth: pixels 4 apart have a correlation of 0.8,
-# 8 apart of 0.4. The rows of BLUR have length 1, so that the standard deviation stays.
+# For independent noise, BLUR @ noise @ BLUR.T is smooth: pixels 4 apart have a
+# correlation of 0.8, 8 apart of 0.4. The rows of BLUR have length 1, so that
+# the standard deviation stays.
 BLUR = np.exp(-(ROWS[:, None] - ROWS) ** 2 / (2 * 4.0 ** 2))
 BLUR /= np.sqrt((BLUR ** 2).sum(1, keepdims=True))
 
@@ -44,30 +47,32 @@ BLUR /= np.sqrt((BLUR ** 2).sum(1, keepdims=True))
 def distort(rng, images, strength=1.0):
     """Images (N, 784), rotated, sheared, scaled, bent and shifted, all in the same random way.
 
-    One deformation for a whole mini-batch is cheap, and the next one gets another (after Simard
-    2003).
+    One deformation for a whole mini-batch is cheap, and the next one gets
+    another (after Simard 2003).
     """
-    affine = np.eye(2) + strength * rng.uniform(-0.15, 0.15, (2, 2))        # rotate, shear, scale
-    bend = 0.5 * BLUR @ rng.standard_normal((2, 28, 28)) @ BLUR.T           # in pixels
+    affine = np.eye(2) + strength * rng.uniform(-0.15, 0.15, (2, 2))  # rotate, shear, scale
+    bend = 0.5 * BLUR @ rng.standard_normal((2, 28, 28)) @ BLUR.T   # in pixels
     shift = rng.uniform(-2, 2, (2, 1, 1))
-    # source[:, i, j]: the row and column of the old image that the new one shows at i, j
+    # source[:, i, j]: the row and column of the old image that the new one
+    # shows at i, j
     source = np.tensordot(affine, GRID, 1) + strength * (bend + shift) + 13.5
-    row, column = np.rint(source.reshape(2, 784)).clip(0, 27).astype(int)   # the nearest pixel
+    row, column = np.rint(source.reshape(2, 784)).clip(0, 27).astype(int)  # the nearest pixel
     return images.take(28 * row + column, 1)
 
 
 # ---- new here: label smoothing ----------------------------------------------------------------
-# A target of 1 for the right class would ask for a logit infinitely far above the others. Label
-# smoothing (Szegedy 2016) spreads a small part of the target over all classes: it is
-# (1 - smoothing) onehot(y) + smoothing / 10, so 0.955 for the right class. Let z be one example's
-# logits, so -ln p_k = ln(sum e^z) - z_k. Their mean, weighted by the target, is
+# A target of 1 for the right class would ask for a logit infinitely far above
+# the others. Label smoothing (Szegedy 2016) spreads a small part of the target
+# over all classes: it is (1 - smoothing) onehot(y) + smoothing / 10, so 0.955
+# for the right class. Let z be one example's logits, so -ln p_k = ln(sum e^z)
+# - z_k. Their mean, weighted by the target, is
 #     ln(sum e^z) - (1 - smoothing) z_y - smoothing (mean of z)
 #     = -ln p_y + smoothing (z_y - mean of z)
 # No loss is below 0.282, the sum of -q ln q over the entries q of the target.
 
 def label_smoothing_loss(logits, y, smoothing=0.05):
     """The mean cross-entropy of logits (N, 10) against smoothed targets for the classes y (N,)."""
-    slope = np.full_like(logits.data, -smoothing / 10 / len(y))     # of the last term, over N
+    slope = np.full_like(logits.data, -smoothing / 10 / len(y))  # of the last term, over N
     slope[np.arange(len(y)), y] += smoothing / len(y)
     return cross_entropy(logits, y) + (logits * slope).sum()
 
@@ -218,7 +223,7 @@ def show_digits(rng, X, y, distortion):
 
 def error_bar(wrong, n):
     """The standard deviation, in percent, of an accuracy measured on n images."""
-    p = (wrong + 1) / (n + 2)                           # not 0, even if there are no mistakes
+    p = (wrong + 1) / (n + 2)            # not 0, even if there are no mistakes
     return 100 * math.sqrt(p * (1 - p) / n)
 
 
@@ -237,7 +242,7 @@ def main(data="data", epochs=24, batch=256, hidden=512, lr=0.002, distortion=1.0
     epoch, "confusion" (10, 10), "gradient_error"}.
     """
     X, y, test_X, test_y = load_digits(str(data), seed)
-    cut = len(X) - len(X) // 12                         # the rest is held out, for choices
+    cut = len(X) - len(X) // 12             # the rest is held out, for choices
     if batch > cut:
         sys.exit(f"error: --batch must be at most {cut}, the images to train on")
     print(f"{cut:,} images to train on, {len(X) - cut:,} held out, {len(test_X):,} to test on.\n")
@@ -254,7 +259,7 @@ def main(data="data", epochs=24, batch=256, hidden=512, lr=0.002, distortion=1.0
     print(f"\n784-{hidden}-{hidden}-10, {size:,} weights; {epochs} epochs of "
           f"{cut // batch} steps of {batch} images\nSmoothed targets: no loss below 0.282.\n")
     start = time.perf_counter()
-    with np.errstate(all="ignore"):                     # divergence shows in the loss
+    with np.errstate(all="ignore"):              # divergence shows in the loss
         held_out, speed = train_digits(rng, net, (X[:cut], y[:cut]), (X[cut:], y[cut:]),
                                        epochs, batch, lr, distortion)
         seconds = time.perf_counter() - start
@@ -275,7 +280,7 @@ def main(data="data", epochs=24, batch=256, hidden=512, lr=0.002, distortion=1.0
 
 # ---- carried from 01, 04, 05 and 06, code unchanged: explained there ------------------------
 
-def numeric_gradient(f, x, eps=1e-6):
+def numeric_gradient(f, x, eps=1e-7):
     """The slope of f() with respect to each entry of the array x.
 
     f takes no arguments: it reads x, which is changed in place, one entry at
@@ -296,7 +301,8 @@ def numeric_gradient(f, x, eps=1e-6):
 def relative_error(found, expected):
     """The largest difference between two arrays, relative to the largest expected value.
 
-    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
     """
     found = np.concatenate([np.ravel(entry) for entry in found])
     expected = np.concatenate([np.ravel(entry) for entry in expected])
@@ -306,7 +312,8 @@ def relative_error(found, expected):
 def init_net(rng, sizes):
     """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows why).
+    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows
+    why).
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -327,9 +334,9 @@ def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
@@ -340,16 +347,17 @@ def as_rows(x):
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    After L.backward(), .grad of every Tensor x that the number L was computed
+    from is dL/dx.
     """
 
-    __array_ufunc__ = None              # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
+    __array_ufunc__ = None  # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
     made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":               # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers have no small changes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -359,8 +367,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
-        are several numbers, RuntimeError if a part of the graph was released before.
+        The graph is released on the way; what the caller holds keeps its
+        .grad. ValueError if there are several numbers, RuntimeError if a part
+        of the graph was released before.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -369,11 +378,11 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # the newest: all that was computed from it has contributed
+            node = order.pop()  # the newest: all that was computed from it has contributed
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
-                node.parents = node.vjp = None          # free the memory at once
+                node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
         """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
@@ -405,17 +414,22 @@ class Tensor:
 
         def vjp(g):
             A, B, G = a, b, g
-            if b.ndim == 1:                             # a vector on the right is a column
+            if b.ndim == 1:                 # a vector on the right is a column
                 B, G = b[:, None], g[..., None]
-            if a.ndim == 1:                             # a vector on the left is a row
+            if a.ndim == 1:                     # a vector on the left is a row
                 A, G = a[None, :], G[..., None, :]
-            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
             if B.ndim == 2:
+                dA = as_rows(G) @ B.T
                 dB = as_rows(A).T @ as_rows(G)
             else:
+                dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
                 dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
             return dA.reshape(a.shape), dB.reshape(b.shape)
-        return Tensor(a @ b, (self, other), vjp)
+        if a.ndim > 2 and b.ndim == 2:
+            y = (as_rows(a) @ b).reshape(*a.shape[:-1], -1)
+        else:
+            y = a @ b
+        return Tensor(y, (self, other), vjp)
 
     def __rmatmul__(self, x):
         """x @ self for an array x. It is data, so the usual product saves the gradient for it."""
@@ -452,7 +466,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean = m / (1 - beta1 ** t)                          # with bias correction
     mean_square = v / (1 - beta2 ** t)
     w -= lr * mean / (np.sqrt(mean_square) + eps)
 
@@ -473,14 +487,14 @@ def cross_entropy(logits, targets):
     p = softmax(logits); the result is a Tensor with one entry.
     """
     examples = np.arange(len(targets))
-    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
+    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
     p = np.exp(z)
     total = p.sum(axis=1, keepdims=True)
     p /= total
     loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz = p.copy()                           # dz = (p - onehot(target)) / N
         dz[examples, targets] -= 1
         return (dz * (g / len(targets)),)
     return Tensor(loss, (logits,), vjp)
@@ -498,13 +512,13 @@ def activations(params, X, f=relu):
 def minibatches(rng, n, size):
     """Yield the indices of shuffled mini-batches of n examples, forever.
 
-    No example repeats within an epoch, which is one pass over the examples. ValueError if there are
-    fewer examples than a batch needs.
+    No example repeats within an epoch, which is one pass over the examples.
+    ValueError if there are fewer examples than a batch needs.
     """
     if n < size:
         raise ValueError(f"{n} examples do not fill a mini-batch of {size}")
     while True:
-        order = rng.permutation(n)                      # so batches differ from epoch to epoch
+        order = rng.permutation(n)      # so batches differ from epoch to epoch
         for i in range(0, n - size + 1, size):
             yield order[i:i + size]
 
@@ -513,7 +527,7 @@ def minibatches(rng, n, size):
 
 HOSTS = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
          "https://storage.googleapis.com/cvdf-datasets/mnist/")
-FILES = {                                               # name: SHA-256 of the unpacked bytes
+FILES = {                                 # name: SHA-256 of the unpacked bytes
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -524,8 +538,8 @@ FILES = {                                               # name: SHA-256 of the u
 def read_idx(content, name):
     """The array in the bytes of an IDX file.
 
-    It begins with 0, 0, 8 (for bytes) and the number of axes. The length of each axis follows in
-    four bytes, the highest first, and then the entries.
+    It begins with 0, 0, 8 (for bytes) and the number of axes. The length of
+    each axis follows in four bytes, the highest first, and then the entries.
     """
     axes = 3 if "images" in name else 1
     if content[:4] != bytes([0, 0, 8, axes]):
@@ -585,7 +599,7 @@ GLYPHS = """
 def draw_digits(rng, n):
     """n images (n, 784) of drawn digits, bent, thick or thin, with noise; and their labels (n,)."""
     lines = np.array([list(word) for word in GLYPHS.split()]).reshape(7, 10, 5) == "#"
-    near = np.exp(-(ROWS[:, None] - ROWS) ** 2.0)       # spreads ink; the loop takes some off
+    near = np.exp(-(ROWS[:, None] - ROWS) ** 2.0)  # spreads ink; the loop takes some off
     labels, images = rng.integers(10, size=n), []
     for label in labels:
         image = np.pad(np.kron(lines[:, label], np.ones((3, 3))), ((3, 4), (6, 7)))
@@ -599,15 +613,15 @@ def draw_digits(rng, n):
 
 def write_file(path, content):
     """Write bytes to a temporary file, then rename it, so that path is never half-written."""
-    path = os.path.realpath(path)               # of a link, the file that it points to
-    part = f"{path}.{os.getpid()}.part"         # another run may be writing here, too
+    path = os.path.realpath(path)       # of a link, the file that it points to
+    part = f"{path}.{os.getpid()}.part"  # another run may be writing here, too
     try:
         with open(part, "wb") as file:
             if os.path.exists(path):
                 shutil.copymode(path, part)     # a private file stays private
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())             # on the disk before the old file goes
+            os.fsync(file.fileno())      # on the disk before the old file goes
         os.replace(part, path)
     finally:
         Path(part).unlink(missing_ok=True)      # of a write that failed
@@ -621,8 +635,9 @@ def unpack(content):
 def download(name, urls, sha256):
     """The unpacked bytes of data/name, which is downloaded if it is missing; None if that fails.
 
-    What lies in data/ is the user's: it is used as it is and never written to. Only what comes
-    from the network is checked: by SHA-256 of the unpacked bytes.
+    What lies in data/ is the user's: it is used as it is and never written to.
+    Only what comes from the network is checked: by SHA-256 of the unpacked
+    bytes.
     """
     path = Path("data", name)
     broken = (OSError, EOFError, zlib.error, http.client.HTTPException)
@@ -637,7 +652,7 @@ def download(name, urls, sha256):
     for url in urls:
         print(f"downloading {url}", flush=True)
         try:
-            with urllib.request.urlopen(url, timeout=10) as reply:      # 10 seconds for each read
+            with urllib.request.urlopen(url, timeout=10) as reply:  # 10 seconds for each read
                 received = reply.read()
             content = unpack(received)
             if hashlib.sha256(content).hexdigest() != sha256:
@@ -645,7 +660,7 @@ def download(name, urls, sha256):
         except broken as problem:
             print(f"note: {problem}")
             continue
-        with contextlib.suppress(OSError):      # where we may not write, it is used all the same
+        with contextlib.suppress(OSError):  # where we may not write, it is used all the same
             path.parent.mkdir(exist_ok=True)
             write_file(path, received)
         return content
@@ -660,14 +675,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -678,7 +693,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -687,7 +702,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

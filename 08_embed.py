@@ -4,7 +4,7 @@ A network multiplies numbers, and a text has none. Three steps lead from one to
 the other. A tokenizer cuts the text into pieces, the tokens, and numbers them:
 each gets an id, its place in the vocabulary. An embedding gives each id a row of
 numbers, a vector, that training can change. And because attention (09) ignores
-order apart from its mask, a vector must also encode its position in the text.
+order apart from its mask, a vector can also encode its position in the text.
 
     "to be or not to be" -> the ids 0 1 2 3 0 1 -> six rows of a matrix
 
@@ -18,7 +18,8 @@ Try           --data=my.txt   your own text
 Left out      the regular expression by which GPT-2 cuts a text before it merges;
               word analogies
 Carried from  01: numeric_gradient, relative_error.  02: sigmoid.
-              05: topological_order, unbroadcast, Tensor, gradient_error, as_tensors.
+              05: topological_order, unbroadcast, as_rows, Tensor, gradient_error,
+              as_tensors.
               06: adam, warmup_linear
 """
 import argparse, contextlib, gzip, hashlib, http.client, inspect, itertools, math, os, re, shutil
@@ -28,14 +29,15 @@ from pathlib import Path
 
 import numpy as np
 
-# V vocabulary, N tokens, C channels (numbers in a vector); ids (N,) integers below V, W (V, C)
-# B texts, T positions; in rotary x is (B, T, H, D), see 09
+# V vocabulary, N tokens, C channels (numbers in a vector); ids (N,) integers
+# below V, W (V, C) T positions
 
 
 # ---- new here: tokens -------------------------------------------------------------------------
-# Tokens can be characters (a small vocabulary, long sequences) or words (a large vocabulary, and
-# new words have no id). Byte-pair encoding finds pieces between them: it begins with the 256
-# bytes, and again and again turns the most frequent pair of neighbours into one new token.
+# Tokens can be characters (a small vocabulary, long sequences) or words (a
+# large vocabulary, and new words have no id). Byte-pair encoding finds pieces
+# between them: it begins with the 256 bytes, and again and again turns the
+# most frequent pair of neighbours into one new token.
 
 def encode(text, characters):
     """The ids of text's characters in the vocabulary `characters`; unknown ones are skipped."""
@@ -56,9 +58,9 @@ def to_bytes(text):
 def merge(ids, a, b, new):
     """ids with the one id new in place of every pair a, b."""
     hits = np.flatnonzero((ids[:-1] == a) & (ids[1:] == b))
-    if a == b:                          # in a run of a the pairs overlap: take every other one
+    if a == b:          # in a run of a the pairs overlap: take every other one
         start = np.where(np.diff(hits, prepend=-2) > 1, hits, 0)
-        start = np.maximum.accumulate(start)                        # where the run begins
+        start = np.maximum.accumulate(start)             # where the run begins
         hits = hits[(hits - start) % 2 == 0]
     ids = ids.copy()
     ids[hits] = new
@@ -68,14 +70,17 @@ def merge(ids, a, b, new):
 def learn_merges(text, count):
     """Byte-pair encoding (Gage 1994, Sennrich 2016); returns pairs and tokens.
 
-    Merge i turns the two ids pairs[i] into the id 256 + i; tokens[id] are the bytes of an id. There
-    are fewer than count merges if no pair occurs twice any more.
+    Merge i turns the two ids pairs[i] into the id 256 + i; tokens[id] are the
+    bytes of an id. There are fewer than count merges if no pair occurs twice
+    any more.
     """
     ids, pairs, tokens = to_bytes(text), [], [bytes([i]) for i in range(256)]
     for new in range(256, 256 + count):
-        # All ids are below new, so each pair a, b has a number of its own: a * new + b.
+        # All ids are below new, so each pair a, b has a number of its own: a *
+        # new + b.
         table = np.bincount(ids[:-1] * new + ids[1:], minlength=new * new).reshape(new, new)
-        # A token may begin with white space, but has none later: none spans two words.
+        # A token may begin with white space, but has none later: none spans
+        # two words.
         table[:, [token[:1].isspace() for token in tokens]] = 0
         a, b = map(int, np.unravel_index(table.argmax(), table.shape))
         if table[a, b] < 2:
@@ -104,41 +109,45 @@ def decode_bytes(ids, tokens):
 
 
 # ---- new here: embedding ----------------------------------------------------------------------
-# A matrix W (V, C) has a row of C numbers for each token, and a token's id picks its row. This is a
-# matrix product: let row n of onehot (N, V) be 1 in the column of the nth id, and 0 elsewhere; then
-# onehot W holds the N rows. With g for their gradient, dW = onehot^T g, by rule 2 of 04 (the
-# gradient of a weight matrix is its input transposed times the gradient of its result). So the row
-# of a token that occurs twice gets the sum of two gradients.
+# A matrix W (V, C) has a row of C numbers for each token, and a token's id
+# picks its row. This is a matrix product: let row n of onehot (N, V) be 1 in
+# the column of the nth id, and 0 elsewhere; then onehot W holds the N rows.
+# With g for their gradient, dW = onehot^T g, by rule 2 of 04 (the gradient of
+# a weight matrix is its input transposed times the gradient of its result). So
+# the row of a token that occurs twice gets the sum of two gradients.
 
 def embedding(W, ids):
-    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W, of shape (N, C).
+    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is faster.
+    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is
+    faster.
     """
     def vjp(g):
-        onehot = ids[:, None] == np.arange(len(W.data))
-        return (onehot.T.astype(g.dtype) @ g,)
+        onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
+        return (onehot.astype(g.dtype) @ as_rows(g),)         # (V, N) @ (N, C)
     return Tensor(W.data[ids], (W,), vjp)
 
 
 # ---- new here: word vectors -------------------------------------------------------------------
-# Words in similar contexts have similar meanings (Firth 1957). So train vectors to predict the
-# neighbours of a word. Each word has two: v as itself, u as a neighbour. sigmoid(v u), of their
-# dot product, should be near 1 for a pair from the text, and near 0 for v and n, the u of a random
-# word:
+# Words in similar contexts have similar meanings (Firth 1957). So train
+# vectors to predict the neighbours of a word. Each word has two: v as itself,
+# u as a neighbour. sigmoid(v u), of their dot product, should be near 1 for a
+# pair from the text, and near 0 for v and n, the u of a random word:
 #     loss = -ln sigmoid(v u) - 5 times the mean over n of ln(1 - sigmoid(v n))
-# With z = v u, the first term is ln(1 + e^-z), which has the derivative -e^-z / (1 + e^-z), that is
-# sigmoid(z) - 1. The second, with z = v n, is ln(1 + e^z), as 1 - sigmoid(z) = sigmoid(-z), and has
-# the derivative sigmoid(z). With all z at 0 the loss is 6 ln 2 = 4.16.
+# With z = v u, the first term is ln(1 + e^-z), which has the derivative -e^-z
+# / (1 + e^-z), that is sigmoid(z) - 1. The second, with z = v n, is ln(1 +
+# e^z), as 1 - sigmoid(z) = sigmoid(-z), and has the derivative sigmoid(z).
+# With all z at 0 the loss is 6 ln 2 = 4.16.
 
 def skip_gram(v, u, n, weight=5):
     """The mean loss of words v (N, C) and their neighbours u (N, C) against random words n (K, C).
 
-    Skip-gram with negative sampling (Mikolov 2013); here all pairs share the K random words, whose
-    mean counts weight times. A softmax over all V words would cost V dot products a pair.
+    Skip-gram with negative sampling (Mikolov 2013); here all pairs share the K
+    random words, whose mean counts weight times. A softmax over all V words
+    would cost V dot products a pair.
     """
-    positive = (v.data * u.data).sum(1, keepdims=True)                  # (N, 1)
-    negative = v.data @ n.data.T                                        # (N, K)
+    positive = (v.data * u.data).sum(1, keepdims=True)                 # (N, 1)
+    negative = v.data @ n.data.T                                       # (N, K)
     loss = np.logaddexp(0, -positive).mean() + weight * np.logaddexp(0, negative).mean()
 
     def vjp(g):
@@ -157,7 +166,7 @@ def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, noise=100
     weights = {name: rng.standard_normal((V, C), np.float32) * np.float32(0.1)
                for name in ("word", "neighbour")}
     states = {name: {} for name in weights}
-    often = np.bincount(ids, minlength=V) ** 0.75           # noise: as in the text, but flatter
+    often = np.bincount(ids, minlength=V) ** 0.75  # noise: as in the text, but flatter
     often /= often.sum()
     print("  step     loss")
     for step in range(1, steps + 1):
@@ -172,8 +181,8 @@ def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, noise=100
             adam(w, params[name].grad, states[name], lr * warmup_linear(step, steps))
         if step == 1 or step % max(1, steps // 5) == 0:
             print(f"{step:6} {loss.data:8.4f}", flush=True)
-    W = weights["word"]                                     # the other has served its purpose
-    return W if np.abs(W).max() < 1e6 else None             # False for nan, too
+    W = weights["word"]                      # the other has served its purpose
+    return W if np.abs(W).max() < 1e6 else None            # False for nan, too
 
 
 def similarity(W):
@@ -204,43 +213,18 @@ SHOWN = "thou my king father romeo edward eyes night will two rome love".split()
 
 # ---- new here: positions ------------------------------------------------------------------
 
-# Add to each vector a vector for its position t, from a formula or learned like W. In the formula
-# w_j falls from 1 to about 1 / base over the pairs j, as with clocks that have fast and slow
-# hands.
+# Add to each vector a vector for its position t, from a formula or learned
+# like W. In the formula w_j falls from 1 to about 1 / base over the pairs j,
+# as with clocks that have fast and slow hands.
 
 def sinusoids(T, C, base=10000.0):
     """(T, C): sin(t w_j) and cos(t w_j) in turn, w_j = base^(-2j/C), to be added (Vaswani 2017).
 
-    Their own dot products, sums of cos((t - s) w_j), depend on t - s only; those of sums of a word
-    and a position do not.
+    Their own dot products, sums of cos((t - s) w_j), depend on t - s only;
+    those of sums of a word and a position do not.
     """
     angle = np.arange(T)[:, None] * base ** (-np.arange(0, C, 2) / C)
     return np.stack([np.sin(angle), np.cos(angle)], 2).reshape(T, C)
-
-
-# Or rotate the queries and keys of 09, which are compared by dot products: read their entries as
-# 2-D vectors (a, b), and rotate pair j at position t by the angle t w_j. A dot product is a sum
-# over the pairs of a a' + b b' = r r' cos(the angle between them), for vectors of lengths r and
-# r'. Rotated by t w and s w, they keep their lengths, and the angle changes by (t - s) w: only t -
-# s counts. In the code a 2-D vector is the complex number a + ib. To rotate it by the angle p is
-# to multiply it by e^(ip) = cos p + i sin p: the product is (a cos p - b sin p) + i (a sin p + b
-# cos p).
-
-def rotations(start, T, D, base=1000.0):
-    """exp(i t w_j) for T positions t from start on, w_j = base^(-2j/D); complex, (T, 1, D/2)."""
-    t = np.arange(start, start + T)[:, None, None]
-    return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
-
-
-# A rotation is linear; its vjp is the transpose, which is the rotation by the opposite angle: conj
-# makes e^(-itw) of e^(itw).
-
-def rotary(x, turn):
-    """Rotary positions (Su 2021): each pair of entries of x (B, T, H, D), rotated by its angle."""
-    def rotate(x, turn):
-        pairs = x.view(np.result_type(x, np.complex64))     # the same memory, a + ib for a, b
-        return (pairs * turn.astype(pairs.dtype)).view(x.dtype)
-    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
 
 
 def heat_map(values, low, high, shades=" .:-=+*#%@"):
@@ -259,7 +243,7 @@ def show_tokens(rng, text, count):
     pairs, tokens = learn_merges(learned, count)
     print(f"{len(pairs)} merges from {len(learned):,} characters in "
           f"{time.perf_counter() - start:.1f} s")
-    codes = rng.integers(0xd800, size=(100, 20))        # any characters up to 0xd7ff
+    codes = rng.integers(0xd800, size=(100, 20))  # any characters up to 0xd7ff
     for strange in ("".join(map(chr, code)) for code in codes):
         assert decode_bytes(encode_bytes(strange, pairs), tokens) == strange
 
@@ -292,12 +276,10 @@ def show_embedding(rng):
     W, onehot = rng.standard_normal((4, 3)), np.eye(4)[ids]
     assert np.array_equal(onehot @ W, W[ids])
     errors = {"embedding": gradient_error(rng, lambda W: embedding(W, ids), W),
-              "skip_gram": gradient_error(rng, skip_gram, *rng.standard_normal((3, 4, 3))),
-              "rotary": gradient_error(rng, lambda x: rotary(x, rotations(2, 3, 4)),
-                                       rng.standard_normal((2, 3, 2, 4)))}
-    assert np.max(list(errors.values())) < 1e-6         # Python's max would lose a nan
+              "skip_gram": gradient_error(rng, skip_gram, *rng.standard_normal((3, 4, 3)))}
+    assert np.max(list(errors.values())) < 1e-6  # Python's max would lose a nan
     right = Tensor(np.zeros((4, 1)))
-    embedding(right, ids).sum().backward()              # with a gradient of 1 for each word
+    embedding(right, ids).sum().backward()  # with a gradient of 1 for each word
     naive = np.zeros((4, 1))
     naive[ids] += np.ones((6, 1))
     assert right.grad.ravel().tolist() == [2, 2, 1, 1]
@@ -313,7 +295,7 @@ Gradients against central differences, relative errors:""")
 
 def frequent_words(text, V):
     """The V most frequent words in lower case, and the ids of all that are among them."""
-    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())          # letters only
+    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())  # letters only
     vocabulary = [word for word, _ in Counter(words).most_common(V)]
     word_to_id = {word: i for i, word in enumerate(vocabulary)}
     return word_to_id, np.array([word_to_id[word] for word in words if word in word_to_id])
@@ -351,14 +333,14 @@ def show_words(rng, text, V, C, steps, lr):
         return math.nan, math.nan
     print(f"\nVectors of {C} numbers for the {len(word_to_id):,} most frequent words, from "
           f"{len(ids):,} occurrences")
-    with np.errstate(all="ignore"):                         # divergence shows in the weights
+    with np.errstate(all="ignore"):           # divergence shows in the weights
         W = train_word_vectors(rng, ids, len(word_to_id), C, steps, lr)
     if W is None:
         print("\nnote: the training of word vectors diverges: lower --lr")
         return math.nan, math.nan
     cosines = similarity(W)
     np.fill_diagonal(cosines, -1)
-    if not all(word in word_to_id for word in SHOWN):       # another text, perhaps not English
+    if not all(word in word_to_id for word in SHOWN):  # another text, perhaps not English
         show_neighbours(cosines, word_to_id, list(word_to_id)[::max(1, len(word_to_id) // 12)])
         return math.nan, math.nan
     show_neighbours(cosines, word_to_id, SHOWN)
@@ -368,12 +350,10 @@ def show_words(rng, text, V, C, steps, lr):
 def show_positions(rng, T=16, C=32):
     """Dot products of two vectors at all positions; their largest change if both move by five."""
     q, k, learned = rng.standard_normal(C), rng.standard_normal(C), rng.standard_normal((T, C))
-    turn = lambda x: rotary(Tensor(np.tile(x, (1, T, 1, 1))), rotations(0, T, C)).data[0, :, 0]
-    schemes = {"sinusoidal": (q + sinusoids(T, C), k + sinusoids(T, C)),
-               "learned, at first": (q + learned, k + learned), "rotary": (turn(q), turn(k))}
-    products = {name: at_t @ at_s.T for name, (at_t, at_s) in schemes.items()}      # (T, T)
+    schemes = {"sinusoidal": sinusoids(T, C), "learned, at first": learned}
+    products = {name: (q + at) @ (k + at).T for name, at in schemes.items()}  # (T, T)
     print("\nDot products of a vector q at position t, the row, with k at s, the column; blank for "
-          "the lowest,\n@ for the highest. Rotary: one value on each diagonal, one t - s.")
+          "the lowest,\n@ for the highest.")
     print("  ".join(f"{name:{2 * T}}" for name in products).rstrip())
     for lines in zip(*(heat_map(table, table.min(), table.max()) for table in products.values())):
         print("  ".join(lines).rstrip())
@@ -382,7 +362,8 @@ def show_positions(rng, T=16, C=32):
     for name, table in products.items():
         moved[name] = np.abs(table[5:, 5:] - table[:-5, :-5]).max()
         print(f"  {name:26} {table[5, 2]:15.4f} {table[10, 7]:13.4f} {moved[name]:16.2g}")
-    assert moved["rotary"] < 1e-6
+    print("With neither does the product depend on the distance t - s alone. With rotary\n"
+          "positions (09) it does.")
     return moved
 
 
@@ -416,7 +397,7 @@ def main(data="", merges=500, words=1500, channels=64, steps=1500, lr=0.02, seed
 
 # ---- carried from 01, 02, 05 and 06, code unchanged: explained there ------------------------
 
-def numeric_gradient(f, x, eps=1e-6):
+def numeric_gradient(f, x, eps=1e-7):
     """The slope of f() with respect to each entry of the array x.
 
     f takes no arguments: it reads x, which is changed in place, one entry at
@@ -437,7 +418,8 @@ def numeric_gradient(f, x, eps=1e-6):
 def relative_error(found, expected):
     """The largest difference between two arrays, relative to the largest expected value.
 
-    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
     """
     found = np.concatenate([np.ravel(entry) for entry in found])
     expected = np.concatenate([np.ravel(entry) for entry in expected])
@@ -464,15 +446,21 @@ def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
+
+
+def as_rows(x):
+    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    return x.reshape(-1, x.shape[-1])
 
 
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    After L.backward(), .grad of every Tensor x that the number L was computed
+    from is dL/dx.
     """
 
     made = itertools.count()            # gives each Tensor a serial number
@@ -480,7 +468,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":               # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers have no small changes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -490,8 +478,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
-        are several numbers, RuntimeError if a part of the graph was released before.
+        The graph is released on the way; what the caller holds keeps its
+        .grad. ValueError if there are several numbers, RuntimeError if a part
+        of the graph was released before.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -500,11 +489,11 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # the newest: all that was computed from it has contributed
+            node = order.pop()  # the newest: all that was computed from it has contributed
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
-                node.parents = node.vjp = None          # free the memory at once
+                node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
         """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
@@ -532,9 +521,10 @@ class Tensor:
 def gradient_error(rng, f, *arrays):
     """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
 
-    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
+    A plain sum can hide an error: the entries of a softmax add up to 1 and
+    have gradient 0.
     """
-    inputs = [Tensor(array) for array in arrays]        # not copies: loss() sees each change
+    inputs = [Tensor(array) for array in arrays]  # not copies: loss() sees each change
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
@@ -562,7 +552,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean = m / (1 - beta1 ** t)                          # with bias correction
     mean_square = v / (1 - beta2 ** t)
     w -= lr * mean / (np.sqrt(mean_square) + eps)
 
@@ -576,15 +566,15 @@ def warmup_linear(step, steps, warmup=20):
 
 def write_file(path, content):
     """Write bytes to a temporary file, then rename it, so that path is never half-written."""
-    path = os.path.realpath(path)               # of a link, the file that it points to
-    part = f"{path}.{os.getpid()}.part"         # another run may be writing here, too
+    path = os.path.realpath(path)       # of a link, the file that it points to
+    part = f"{path}.{os.getpid()}.part"  # another run may be writing here, too
     try:
         with open(part, "wb") as file:
             if os.path.exists(path):
                 shutil.copymode(path, part)     # a private file stays private
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())             # on the disk before the old file goes
+            os.fsync(file.fileno())      # on the disk before the old file goes
         os.replace(part, path)
     finally:
         Path(part).unlink(missing_ok=True)      # of a write that failed
@@ -598,8 +588,9 @@ def unpack(content):
 def download(name, urls, sha256):
     """The unpacked bytes of data/name, which is downloaded if it is missing; None if that fails.
 
-    What lies in data/ is the user's: it is used as it is and never written to. Only what comes
-    from the network is checked: by SHA-256 of the unpacked bytes.
+    What lies in data/ is the user's: it is used as it is and never written to.
+    Only what comes from the network is checked: by SHA-256 of the unpacked
+    bytes.
     """
     path = Path("data", name)
     broken = (OSError, EOFError, zlib.error, http.client.HTTPException)
@@ -614,7 +605,7 @@ def download(name, urls, sha256):
     for url in urls:
         print(f"downloading {url}", flush=True)
         try:
-            with urllib.request.urlopen(url, timeout=10) as reply:      # 10 seconds for each read
+            with urllib.request.urlopen(url, timeout=10) as reply:  # 10 seconds for each read
                 received = reply.read()
             content = unpack(received)
             if hashlib.sha256(content).hexdigest() != sha256:
@@ -622,7 +613,7 @@ def download(name, urls, sha256):
         except broken as problem:
             print(f"note: {problem}")
             continue
-        with contextlib.suppress(OSError):      # where we may not write, it is used all the same
+        with contextlib.suppress(OSError):  # where we may not write, it is used all the same
             path.parent.mkdir(exist_ok=True)
             write_file(path, received)
         return content
@@ -640,10 +631,11 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 def read_text(path):
     """The name and the text of the UTF-8 file at path; without a path, of tiny Shakespeare.
 
-    If that is neither in data/ nor can be downloaded, Python's own help texts take its place.
+    If that is neither in data/ nor can be downloaded, Python's own help texts
+    take its place.
     """
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")        # the text may have letters that it lacks
+        sys.stdout.reconfigure(errors="replace")  # the text may have letters that it lacks
     if path:
         try:
             content = Path(path).read_bytes()
@@ -672,14 +664,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -690,7 +682,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -699,7 +691,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

@@ -1,376 +1,467 @@
 """09  Attention: looking things up by content.
 
-A layer of 04 treats each row by itself. Attention lets each position read from
-the others. It is a dictionary whose keys need not fit exactly, and so has a
-gradient. Each position has a query, what it looks for; a key, what it can be
-found by; and a value, what it hands over. With these as the rows of Q, K, V:
+Given the row   a3 k7 q1 K?   the answer is 7: the position that asks, K?, must
+find the position that holds k, and fetch what stands there. The layers of 04
+cannot do that, because they treat every position by itself. Attention lets each
+position read from the others. It is like a dictionary whose keys need not fit
+exactly: the result is a mean of all values, weighted by how well their keys fit
+the query. So it has a gradient, and can be learned.
 
-    S = Q K^T / sqrt(D)        scores: how well key j fits query i
-    A = softmax of each row    attention: positive, and each row adds up to 1
-    Y = A V                    means of all values, weighted by fit
+    S = Q @ K.T / sqrt(D)     scores: how well does each key fit each query?
+    A = softmax of each row   attention: positive, and each row adds up to 1
+    Y = A @ V                 each row is a mean of the values, weighted by A
 
 Run           python 09_attention.py
-Expect        6 to 9 s on two cores; recall: attention 100 %, others, after as
-              many steps, only guess: 12 %
-Try           --pairs=10   longer rows to recall from
-Left out      positions (08); more layers (10)
-Carried from  01: numeric_gradient, relative_error.  04: softmax.
-              05: topological_order, unbroadcast, as_rows, Tensor, gradient_error, as_tensors.
+Expect        6 s on two cores. Attention recalls 100 % of the answers; a mean
+              of all positions cannot, and guesses: 12 %
+Try           --steps=100   too short a training: look at the heat map
+Left out      several layers, and what they need to be trained (10)
+Carried from  01: numeric_gradient, relative_error.  05: topological_order,
+              unbroadcast, as_rows, Tensor, gradient_error, as_tensors.
               06: adam, warmup_linear, cross_entropy.  08: embedding, heat_map
 """
-import argparse, inspect, itertools, math, os, sys
+import argparse, inspect, itertools, math, os, string, sys
 
 import numpy as np
 
-# B batch, T positions (Tq of queries, Tk of keys), C channels, H heads, D = C/H; N = B*T rows
-# Q, K, V queries, keys, values; elsewhere K counts classes, and V the vocabulary
+# B rows in a batch, T positions in a row, C channels (numbers for a position),
+# H heads, D = C / H
 
 
-# ---- new here: attention by its formulas ------------------------------------------------------
-# Three matrices (C, D) make of each position's x (C,) a query x Wq, a key x Wk and a value x Wv.
-#     S = Q K^T / sqrt(D)          S_ij, the score: how well key j fits query i            (T, T)
-#     A = softmax of each row      A_ij, the attention: positive, each row adds up to 1    (T, T)
-#     Y = A V                      y_i is a mean of all values, weighted by fit            (T, D)
+# ---- new here: attention ----------------------------------------------------------------------
+# Each position has a vector x of C numbers. Three matrices make three vectors
+# of it: a query, what the position is looking for; a key, what it can be found
+# by; and a value, what it hands over.
+#     q = x @ Wq        k = x @ Wk        v = x @ Wv
+# Why not compare the vectors x themselves? Because what is asked for and what
+# is stored look different, K? and k7, and because every x would fit itself
+# best. Wq and Wk learn what fits what.
 #
-# The scaling: q k is a sum of D products. If they are independent, with mean 0 and variance 1, it
-# has the variance D. Without 1/sqrt(D), scores grow like sqrt(D), and softmax gives nearly all
-# attention to one key. Then all A_ij (1 - A_ij), the derivative of A_ij with respect to S_ij, fade,
-# and dS with them.
+# The queries of T positions are the rows of Q (T, D), and so for K and V.
+# S_ij, the score, is the dot product of query i and key j: large if they point
+# in the same direction. Softmax turns each row of S into positive numbers that
+# add up to 1. An example with two keys: the scores 0 and ln 3 become 1 / (1 +
+# 3) and 3 / (1 + 3), so y = 1/4 v_0 + 3/4 v_1.
 #
-# The mask: a network that learns to predict the next token must not see it. So causal attention
-# sets the scores of later keys to minus infinity: their A_ij are 0, and the others add up to 1.
+# The causal mask: if position i must predict what comes next, it must not see
+# it. So the scores of later keys are set to minus infinity. Their A is
+# e^(-inf) = 0, and the others still add up to 1.
 
-def look_up(Q, K, V, causal=True):
-    """Y and A by the formulas, for one head: Q, K and V (T, D)."""
-    S = Q @ K.T / math.sqrt(Q.shape[1])
+def attention_weights(Q, K, causal=True):
+    """A (..., Tq, Tk), the softmax of the scores of queries Q (..., Tq, D) and keys K (..., Tk, D).
+
+    The queries stand at the last Tq of the Tk positions. If causal, they see
+    no later key.
+    """
+    Tq, Tk = Q.shape[-2], K.shape[-2]
+    S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
     if causal:
-        S = np.where(np.tri(len(S), dtype=bool), S, -np.inf)       # tri: at and below the diagonal
-    A = softmax(S)
-    return A @ V, A
+        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)  # above the diagonal
+    S -= S.max(axis=-1, keepdims=True)     # cancels below; e^S cannot overflow
+    A = np.exp(S, out=S)               # in the place of S, which is not needed
+    A /= A.sum(axis=-1, keepdims=True)
+    return A
 
-
-# Backward, with G = dL/dY. By rules 2 and 4 of 04, because Y = A V,
-#     dV = A^T G      dA = G V^T
-# Softmax: ln A_ik = S_ik - ln(sum_m e^(S_im)) has the derivative [k = j] - A_ij with respect to
-# S_ij, as in rule 1 of 04; [k = j] is 1 if k = j, else 0. As (ln A)' = A' / A, A_ik has the
-# derivative A_ik ([k = j] - A_ij). In all,
-#     dS_ij = sum_k dA_ik A_ik ([k = j] - A_ij) = A_ij (dA_ij - r_i),      r_i = sum_k A_ik dA_ik
-#     dQ = dS K / sqrt(D)      dK = dS^T Q / sqrt(D)                 by rules 4 and 2 again
-# And r_i = sum_k A_ik sum_d G_id V_kd = sum_d G_id Y_id, a dot product of two rows that we have.
-
-def look_up_gradients(Q, K, V, A, G):
-    """dQ, dK and dV of look_up, by the formulas. Where the mask made A 0, dS is 0 as well."""
-    dV = A.T @ G
-    dA = G @ V.T
-    dS = A * (dA - (A * dA).sum(1, keepdims=True))
-    return dS @ K / math.sqrt(Q.shape[1]), dS.T @ Q / math.sqrt(Q.shape[1]), dV
-
-
-# ---- new here: attention for a batch and many heads -------------------------------------------
-# One softmax makes one mean. H heads of D = C/H channels make H means for the same work. Side by
-# side these have C channels again, and a last matrix, out, mixes them.
-#
-# The same formulas for all heads at once, with few passes over T x T arrays, the largest by far.
-# A = E / total is not formed: E is e^S, total the sums of its rows, and Y = E V / total divides a
-# smaller array. With G / total in place of G, dV = E^T G, and dS = E * (G V^T - r) with r from the
-# rows of G and Y. As in 04, to take the largest score off each row keeps exp from overflowing. It
-# is a pass more, done only if the largest |q| times the largest |k|, over sqrt(D), is above 40: no
-# score exceeds that, and e^40 is harmless.
 
 def row_dot(a, b):
-    """The dot product of each row of a with the same row of b; a row is along the last axis."""
+    """The dot product of each row of a with the same row of b; rows are along the last axis."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
-def attention(q, k, v, causal=True):
-    """softmax(q k^T / sqrt(D)) v, for every head on its own (Vaswani 2017).
+# Heads. One softmax makes one mean. H heads make H means: each has D = C / H
+# channels of the queries, keys and values for itself, and the H results stand
+# side by side. That is H small attentions for the price of one. In the code,
+# the heads are one more axis in front.
+#
+# Backward, with dY = dL/dY, one step a line. Y = A @ V is a matrix product, so
+# as in 04
+#     dV = A.T @ dY
+#     dA = dY @ V.T
+# Softmax, for one row of S and A, where A_k = e^(S_k) / (e^(S_0) + e^(S_1) +
+# ...):
+#     ln A_k = S_k - ln(e^(S_0) + e^(S_1) + ...)
+#     d(ln A_k)/dS_j = [k = j] - A_j                      [k = j] is 1 if k = j, else 0
+#     dA_k/dS_j = A_k * ([k = j] - A_j)                   because d(ln A) = dA / A
+# S_j feeds every A_k of its row, so its gradient is the sum over k:
+#     dS_j = sum_k dA_k * A_k * ([k = j] - A_j)
+#          = A_j * dA_j - A_j * sum_k A_k * dA_k
+#          = A_j * (dA_j - sum_k A_k * dA_k)
+# Where the mask made A 0, dS is 0 as well. And S = Q @ K.T / sqrt(D), so
+#     dQ = dS @ K / sqrt(D)
+#     dK = dS.T @ Q / sqrt(D)
 
-    q (B, Tq, H, D); k, v (B, Tk, H, D); the result is like q. The queries stand at the last Tq of
-    the Tk positions; if causal, they see no later ones.
+def attention(q, k, v, causal=True):
+    """Softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
+
+    q (B, Tq, H, D); k and v (B, Tk, H, D); the result is like q.
     """
-    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
-    Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
-    Q = Q * scale
-    E = Q @ K.swapaxes(2, 3)                                        # (B, H, Tq, Tk)
-    if causal:
-        E += np.triu(np.full((Tq, Tk), -np.inf, E.dtype), 1 + Tk - Tq)
-    if row_dot(Q, Q).max() * row_dot(K, K).max() > 40 ** 2:
-        E -= E.max(3, keepdims=True)
-    np.exp(E, out=E)
-    total = E.sum(3, keepdims=True)
-    Y = E @ V / total
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))         # (B, H, T, D)
+    A = attention_weights(Q, K, causal)                        # (B, H, Tq, Tk)
+    Y = A @ V                                                   # (B, H, Tq, D)
 
     def vjp(g):
-        G = g.swapaxes(1, 2) / total
-        dS = G @ V.swapaxes(2, 3)
-        dS -= row_dot(G, Y)
-        dS *= E                                     # dS = A * (dA - row sums of A * dA)
-        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G     # Q has its scale
-        return tuple(grad.swapaxes(1, 2) for grad in grads)
+        dY = g.swapaxes(1, 2)                                   # (B, H, Tq, D)
+        dV = A.swapaxes(2, 3) @ dY
+        dA = dY @ V.swapaxes(2, 3)                             # (B, H, Tq, Tk)
+        dS = dA - row_dot(A, dA)
+        dS *= A
+        dQ = dS @ K / math.sqrt(Q.shape[-1])
+        dK = dS.swapaxes(2, 3) @ Q / math.sqrt(Q.shape[-1])
+        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))     # (B, T, H, D)
     return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
 
 
-# ---- new here: recall ---------------------------------------------------------------------
-# A row of pairs, such as a3 k7 q1, and a question, k?. The answer is 7. A pair is one position, the
-# embedding of its letter plus that of its digit. All letters of a row differ, and so do its digits:
-# knowing the digits but not their letters gives 1 in 8 with 8 pairs: chance level.
-# The last position asks for one letter, or for two at once. A letter that is asked for has another
-# token than in a pair, and a third if it is asked second: a net must learn what belongs together.
+# ---- new here: queries and keys of equal length, and with positions ---------------------------
+# A score grows with the lengths of its query and its key, and so do all
+# gradients. To keep them in bounds, divide both by their root mean square.
+# This is RMSNorm: y = r x with r = 1 / sqrt(mean(x^2)). After it, no score
+# exceeds sqrt(D). Its gradient, for a row of D numbers:
+#     dr/dx_j = -1/2 mean(x^2)^(-3/2) * 2 x_j / D = -r^2 y_j / D
+#     dy_i/dx_j = r * [i = j] + x_i * dr/dx_j = r * ([i = j] - y_i * y_j / D)
+#     dx_j = sum_i dy_i * dy_i/dx_j, written as rows: dx = r * (dy - y * mean(dy * y))
+# (On the left dy_i/dx_j is a slope; in the last line dy is the gradient
+# dL/dy.)
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-DIGIT, FIRST, SECOND = 26, 36, 62       # where ids of digits and of letters asked for begin
-NONE, TOKENS = 88, 89                   # the id of no second letter; the number of ids
-
-
-def questions(rng, B, pairs, asked):
-    """ids (B, pairs + 1, 2), two tokens per position, the question last; answers (B, asked)."""
-    letters = rng.random((B, 26)).argsort(1)[:, :pairs]             # in random order
-    digits = rng.random((B, 10)).argsort(1)[:, :pairs]
-    which = rng.random((B, pairs)).argsort(1)[:, :asked]            # the places of the answers
-    question = np.full((B, 2), NONE)
-    question[:, :asked] = np.take_along_axis(letters, which, 1) + [FIRST, SECOND][:asked]
-    ids = np.concatenate([np.stack([letters, DIGIT + digits], 2), question[:, None]], 1)
-    return ids, np.take_along_axis(digits, which, 1)
+def rms_norm(x, eps=1e-6):
+    """x over its root mean square along the last axis (Zhang 2019); eps keeps it from 1/0."""
+    D = x.shape[-1]
+    r = 1 / np.sqrt(row_dot(x.data, x.data) / D + eps)
+    y = x.data * r
+    return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / D)),))
 
 
-def init_recall(rng, T, C, asked, layer):
-    """The weights by name of a network with one layer on T positions; see recall_logits."""
-    shapes = {"embed": (TOKENS, C), "answer": (C, 10 * asked)}
-    if layer in ("attention", "mean"):
-        shapes |= {"value": (C, C), "out": (C, C)}
-    if layer == "attention":
-        shapes |= {"query": (C, C), "key": (C, C)}
-    if layer == "hidden layer":
-        shapes |= {"up": (T * C, 8 * C), "down": (8 * C, C)}
-    weights = {name: rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(shape[0]))
-               for name, shape in shapes.items()}
-    # Short vectors make small scores: at first the softmax is open to all keys.
-    weights["embed"] = 0.3 * rng.standard_normal(shapes["embed"], np.float32)
-    return weights
+# Without its mask, attention does not know the order of its inputs: if the
+# positions change places, the results change places with them. Rotary
+# positions tell it. Take one query and one key, each an arrow (a, b) in the
+# plane. Rotated by the angle p, an arrow becomes
+#     (a cos p - b sin p, a sin p + b cos p)
+# Rotate the query at position t by the angle t, and the key at position s by
+# the angle s. Their lengths stay, and the angle between them changes by t - s.
+# So their dot product, which is the product of the lengths times the cosine of
+# the angle between them, depends on t and s only by the distance t - s. For D
+# channels, take them in pairs; pair j is rotated by t * w_j. The speeds w_j
+# fall from 1 to about 1/1000: fast pairs tell near positions apart, slow pairs
+# far ones.
+#
+# NumPy rotates fastest with complex numbers. An arrow (a, b) is a + i b, and
+# e^(ip) = cos p + i sin p.
+#     (a + i b) * (cos p + i sin p) = (a cos p - b sin p) + i (a sin p + b cos p)
+# A rotation is linear, and its gradient is the rotation by the opposite angle:
+# the complex conjugate.
+
+def rotary(x, start=0, base=1000.0):
+    """Rotary positions (Su 2021): rotate the pairs of x (B, T, H, D); its first position is start.
+
+    Pair j, the channels 2j and 2j + 1, is rotated by t * base^(-2j/D) at
+    position t; D is even.
+    """
+    T, D = x.shape[1], x.shape[3]
+    speed = base ** (-np.arange(0, D, 2) / D)                       # (D/2,)
+    angle = np.arange(start, start + T)[:, None, None] * speed    # (T, 1, D/2)
+    turn = np.exp(1j * angle)                       # cos(angle) + i sin(angle)
+
+    def rotate(x, turn):
+        arrows = x.view(np.result_type(x, np.complex64))  # (B, T, H, D/2), a + i b
+        return (arrows * turn.astype(arrows.dtype)).view(x.dtype)  # (B, T, H, D)
+    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
 
 
-def embed_pairs(weights, ids):
-    """x (B, T, C), a vector for each position of ids (B, T, 2)."""
-    first, second = (embedding(weights["embed"], ids[..., i].ravel()) for i in (0, 1))
-    return (first + second).reshape(*ids.shape[:2], -1)
+# ---- new here: the self-attention layer -------------------------------------------------------
+# In self-attention, queries, keys and values come from the same positions. The
+# last matrix, out, takes the results of the heads, which so far each keep to
+# channels of their own, and mixes them.
+#
+# The KV cache. A text is written position by position (11). Each new position
+# needs the keys and values of all earlier ones, which do not change any more.
+# So keep them, and compute only those of the new position. In training there
+# is no cache: all positions are there at once.
+
+def extend(cache, name, new):
+    """new (B, T, H, D) behind what the dict cache holds under name; the cache then holds both."""
+    array = new.data
+    if name in cache:
+        array = np.concatenate([cache[name], array], axis=1)
+    cache[name] = array
+    return Tensor(array)
 
 
-def queries_and_keys(weights, x, heads):
-    """The query of the last position, (B, 1, H, D), and keys for all, (B, T, H, D)."""
-    split = lambda x, name: (x @ weights[name]).reshape(*x.data.shape[:2], heads, -1)
-    return split(x[:, -1:], "query"), split(x, "key")
+def queries_keys_values(x, weights, i, heads, start=0):
+    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
+    B, T, C = x.shape
+    q, k, v = ((x @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
+               for name in ("query", "key", "value"))
+    return rotary(rms_norm(q), start), rotary(rms_norm(k), start), v
 
 
-def recall_logits(weights, ids, heads):
-    """Logits (B, 10 * asked) of the answers; the weights tell which layer makes them."""
-    x = embed_pairs(weights, ids)
-    B, T, C = x.data.shape
-    if "up" in weights:                             # all positions side by side, like pixels in 07
-        y = (x.reshape(B, T * C) @ weights["up"]).relu() @ weights["down"]
-    else:
-        v = (x @ weights["value"]).reshape(B, T, heads, -1)
-        if "query" in weights:
-            q, k = queries_and_keys(weights, x, heads)
-        else:                                       # equal scores: a mean
-            q, k = Tensor(np.zeros_like(v.data[:, -1:])), Tensor(np.zeros_like(v.data))
-        y = attention(q, k, v).reshape(B, C) @ weights["out"]       # the last position sees all
-    return y @ weights["answer"]
+def self_attention(x, weights, i, heads, cache=None):
+    """Each position of x (B, T, C) reads from itself and from earlier ones; the result is like x.
+
+    weights are Tensors (C, C): f"{i}.query", f"{i}.key", f"{i}.value" and
+    f"{i}.out". With a cache, a dict, x follows on the positions of earlier
+    calls.
+    """
+    start = 0
+    if cache is not None and f"{i}.key" in cache:
+        start = cache[f"{i}.key"].shape[1]
+    q, k, v = queries_keys_values(x, weights, i, heads, start)   # (B, T, H, D)
+    if cache is not None:
+        k = extend(cache, f"{i}.key", k)                 # (B, start + T, H, D)
+        v = extend(cache, f"{i}.value", v)
+    y = attention(q, k, v).reshape(*x.shape)    # (B, T, C), heads side by side
+    return y @ weights[f"{i}.out"]
 
 
-def train_recall(seed, layer, pairs, asked, heads, channels, steps, lr, batch=64):
-    """Weights, losses, and which answers are right in 2000 fresh rows, (2000, asked).
+# ---- new here: recall -------------------------------------------------------------------------
+# A row of pairs and a question, such as a3 k7 q1 K?. Each position is two
+# symbols, and its vector is the sum of two embeddings, one for each. Capital
+# letters ask: K? for one digit, KQ for two. All letters of a row differ, and
+# so do its digits. Whoever knows the digits of the row but not their letters
+# is right in 1 of 8 cases, if there are 8 pairs: chance level.
 
-    If the training diverges, the losses end with it, and no answer is right.
+SYMBOLS = string.ascii_lowercase + string.digits + string.ascii_uppercase + "?"
+
+
+def make_batch(rng, B, pairs, questions):
+    """ids (B, pairs + 1, 2) of B random rows, and the answers (B, questions), which are digits."""
+    letters = rng.random((B, 26)).argsort(axis=1)[:, :pairs]  # random and all different
+    digits = rng.random((B, 10)).argsort(axis=1)[:, :pairs]
+    asked = rng.random((B, pairs)).argsort(axis=1)[:, :questions]  # which of the pairs
+    ids = np.full((B, pairs + 1, 2), SYMBOLS.index("?"))
+    ids[:, :-1, 0] = SYMBOLS.index("a") + letters
+    ids[:, :-1, 1] = SYMBOLS.index("0") + digits
+    ids[:, -1, :questions] = SYMBOLS.index("A") + np.take_along_axis(letters, asked, axis=1)
+    return ids, np.take_along_axis(digits, asked, axis=1)
+
+
+def as_symbols(ids):
+    """One row of ids (T, 2) as text, such as ["a3", "k7", "q1", "K?"]."""
+    return [SYMBOLS[first] + SYMBOLS[second] for first, second in ids]
+
+
+def embed_symbols(params, ids):
+    """x (B, T, C) for ids (B, T, 2)."""
+    return embedding(params["first"], ids[..., 0]) + embedding(params["second"], ids[..., 1])
+
+
+# Two layers that make y (B, C), from which the answer is read: attention, and for
+# comparison a mean, which is attention with equal weights.
+
+def attention_layer(x, params, heads):
+    """What the last position, the question, has read."""
+    return self_attention(x, params, 0, heads)[:, -1]
+
+
+def mean_layer(x, params, heads):
+    """The same with equal attention to all positions."""
+    B, T, C = x.shape
+    A = np.full((B, 1, T), 1 / T, np.float32)
+    return (Tensor(A) @ (x @ params["0.value"])).reshape(B, C) @ params["0.out"]
+
+
+def init_recall(rng, C, questions):
+    """The weights by name, for vectors of C numbers."""
+    def matrix(n_in, n_out):
+        return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
+
+    weights = {f"0.{name}": matrix(C, C) for name in ("query", "key", "value", "out")}
+    weights |= {name: matrix(len(SYMBOLS), C) for name in ("first", "second")}
+    return weights | {"answer": matrix(C, 10 * questions)}
+
+
+def recall_logits(params, ids, layer, heads):
+    """Logits (B * questions, 10) of the digits that answer."""
+    y = layer(embed_symbols(params, ids), params, heads)            # (B, C)
+    return (y @ params["answer"]).reshape(-1, 10)
+
+
+def train_recall(seed, layer, pairs, questions, heads, channels, steps, lr, batch=64):
+    """Train on ever new rows; the weights, and the accuracies on 2000 more rows.
+
+    There is an accuracy for each question, or nan if the training diverges.
     """
     rng = np.random.default_rng(seed)
-    weights = init_recall(rng, pairs + 1, channels, asked, layer)
+    weights = init_recall(rng, channels, questions)
     states = {name: {} for name in weights}
-    losses = []
     for step in range(1, steps + 1):
-        ids, answers = questions(rng, batch, pairs, asked)          # never the same rows again
+        ids, answers = make_batch(rng, batch, pairs, questions)
         params = as_tensors(weights)
-        logits = recall_logits(params, ids, heads).reshape(-1, 10)
-        loss = cross_entropy(logits, answers.ravel())
+        loss = cross_entropy(recall_logits(params, ids, layer, heads), answers.ravel())
         loss.backward()
-        for name, w in weights.items():
-            adam(w, params[name].grad, states[name], lr * warmup_linear(step, steps))
-        losses.append(loss.data.item())
-        if not math.isfinite(losses[-1]):
-            return weights, losses, np.zeros((2000, asked), bool)
-    ids, answers = questions(rng, 2000, pairs, asked)
-    logits = recall_logits(as_tensors(weights), ids, heads).data.reshape(-1, asked, 10)
+        for name, tensor in params.items():
+            if tensor.grad is not None:            # of weights that are in use
+                adam(weights[name], tensor.grad, states[name], lr * warmup_linear(step, steps))
+    ids, answers = make_batch(rng, 2000, pairs, questions)
+    logits = recall_logits(as_tensors(weights), ids, layer, heads).data
     if not np.isfinite(logits).all():
-        return weights, losses + [math.nan], np.zeros((2000, asked), bool)
-    return weights, losses, logits.argmax(2) == answers
+        return weights, np.full(questions, np.nan)
+    return weights, (logits.argmax(axis=1).reshape(-1, questions) == answers).mean(axis=0)
 
 
-def draw_recall(weights, pairs):
-    """Where the attention of one head goes: one row of pairs, asked for each letter in turn."""
-    ids, _ = questions(np.random.default_rng(0), 1, pairs, 1)
-    ids = np.repeat(ids, pairs, 0)
-    ids[:, -1, 0] = FIRST + ids[0, :-1, 0]
-    params, T = as_tensors(weights), pairs + 1
-    q, k = queries_and_keys(params, embed_pairs(params, ids), 1)
-    v = Tensor(np.broadcast_to(np.eye(T)[:, None], (pairs, T, 1, T)))
-    A = attention(q, k, v).data[:, 0, 0]                # with V = I, Y = A V is A itself
-    answers = recall_logits(params, ids, 1).data.argmax(1)
-    shown = [LETTERS[letter] + str(digit - DIGIT) for letter, digit in ids[0, :-1]]
-    print("       " + "  ".join(shown) + "   ?    answer")
-    for letter, marks, answer in zip(shown, heat_map(A, 0, 1), answers):
-        cells = "  ".join(marks[i:i + 2] for i in range(0, len(marks), 2))
-        print(f"  {letter[0]}?   {cells}    {answer}")
+# ---- the experiment ---------------------------------------------------------------------------
 
+def check_attention(rng, C=8, H=2):
+    """Every new gradient against central differences; relative errors by name."""
+    qkv = rng.standard_normal((3, 2, 5, H, C // H))
+    x = rng.standard_normal((2, 5, C))
+    names = ["query", "key", "value", "out"]
 
-# ---- the experiment -----------------------------------------------------------------------
-
-def show_gradients(rng, T=6, D=4):
-    """Formulas, fast code and central differences agree; relative errors by name."""
-    Q, K, V, G = rng.standard_normal((4, T, D))
-    errors, one_head = {}, lambda x: x.reshape(1, T, 1, D)
-    for name, Q in ("", Q), (" (large scores)", 30 * Q):
-        Y, A = look_up(Q, K, V)
-        inputs = [Tensor(one_head(x)) for x in (Q, K, V)]
-        y = attention(*inputs)
-        (y * one_head(G)).sum().backward()
-        pairs = [(y.data, Y), *zip([x.grad for x in inputs], look_up_gradients(Q, K, V, A, G))]
-        errors["fast code against formulas, Y, dQ, dK, dV" + name] = np.max(
-            [relative_error(found, one_head(right)) for found, right in pairs])
-    qkv = rng.standard_normal((3, 2, T, 2, D))
-    errors["gradients against differences, 2 heads, mask"] = gradient_error(rng, attention, *qkv)
-    errors["gradients against differences, 2 heads, no mask"] = gradient_error(
-        rng, lambda *qkv: attention(*qkv, causal=False), *qkv)
-    weights, (ids, _) = init_recall(rng, 3, 4, 1, "attention"), questions(rng, 3, 2, 1)
-    errors["gradients against differences, all of a net"] = gradient_error(
-        rng, lambda *tensors: recall_logits(dict(zip(weights, tensors)), ids, 2),
-        *(rng.standard_normal(w.shape) for w in weights.values()))
-    print("Relative errors")
+    def layer(x, *matrices):
+        return self_attention(x, {f"0.{name}": W for name, W in zip(names, matrices)}, 0, H)
+    errors = {
+        "attention, causal": gradient_error(rng, attention, *qkv),
+        "attention, no mask": gradient_error(rng, lambda *x: attention(*x, causal=False), *qkv),
+        "rms_norm": gradient_error(rng, rms_norm, x),
+        "rotary": gradient_error(rng, lambda x: rotary(x, start=3), qkv[0]),
+        "self_attention": gradient_error(rng, layer, x, *rng.standard_normal((4, C, C)) / 3),
+    }
+    print("Gradients against central differences, relative errors")
     for name, error in errors.items():
-        print(f"  {name:57} {error:.0e}")
-    assert np.max(list(errors.values())) < 1e-6         # Python's max would lose a nan
+        print(f"  {name:20} {error:.0e}")
+    assert all(error < 1e-6 for error in errors.values())
     return errors
 
 
-def show_scaling(rng, T=64, n=100):
-    """Entropy of the attention to T keys, {D: (with, without the scaling)}."""
-    print(f"\nRandom queries, {T} random keys. entropy: the sum of -A ln A, {math.log(T):.2f} if "
-          "all A are equal,\n0 if one is 1. slope: the sum of A (1 - A), by which gradients reach "
-          "the scores.\n              with 1/sqrt(D)        without\n"
-          "      D      entropy   slope   entropy   slope")
+# The scaling. A score is a sum of D products. If they are independent, with
+# mean 0 and variance 1, the sum has the variance D: without 1/sqrt(D), scores
+# grow like sqrt(D). Then softmax gives nearly all attention to one key, and
+# A_k * (1 - A_k), the slope of A_k with respect to its own score, is near 0
+# for every key, because A_k is near 0 or near 1. No gradient reaches the
+# scores any more.
+
+def measure_scaling(rng, T=64, n=100):
+    """Entropy of the attention to T random keys, {D: (with scaling, without)}."""
     entropy = {}
     for D in 1, 4, 16, 64, 256, 1024:
-        q, K = rng.standard_normal((n, D)), rng.standard_normal((n, T, D))
-        scores = np.einsum("nd,ntd->nt", q, K)
-        both = [softmax(scores / math.sqrt(D)), softmax(scores)]
-        entropy[D] = [-(A * np.log(A + 1e-300)).sum(1).mean() for A in both]
-        slopes = [(A * (1 - A)).sum(1).mean() for A in both]
-        print(f"  {D:5} " + "".join(f"{a:10.2f}{b:8.2f}" for a, b in zip(entropy[D], slopes)))
+        Q = rng.standard_normal((n, 1, D))
+        K = rng.standard_normal((n, T, D))
+        scaled = attention_weights(Q, K, causal=False)
+        unscaled = attention_weights(Q * math.sqrt(D), K, causal=False)
+        entropy[D] = tuple(-(A * np.log(A + 1e-300)).sum(axis=-1).mean()
+                           for A in (scaled, unscaled))
     return entropy
 
 
-def show_facts(rng, T=8):
-    """Attention without a mask knows no order; with it, it knows no later position."""
-    qkv = rng.standard_normal((3, 1, T, 2, 4))
-    run = lambda qkv, causal: attention(*map(Tensor, qkv), causal=causal).data
-    order = rng.permutation(T)
-    shuffled = relative_error(run(qkv[:, :, order], False), run(qkv, False)[:, order])
-    before, leaked = run(qkv, True), 0.0
-    for t in range(T):
-        changed = qkv.copy()
-        changed[:, :, t] += rng.standard_normal((3, 1, 2, 4))
-        difference = np.abs(run(changed, True) - before)
-        leaked = max(leaked, difference[:, :t].max(initial=0))
-        assert difference[:, t:].min() > 0
-    _, A = look_up(*qkv[:, 0, :, 0])
-    assert shuffled < 1e-12 and leaked < 1e-12 and not np.triu(A, 1).any()
+def show_scaling(entropy, T=64):
+    """Print the table of measure_scaling."""
+    print(f"\nEntropy of the attention of random queries to {T} random keys: ln {T} = "
+          f"{math.log(T):.2f} if all\nget the same, 0 if one gets all.\n"
+          "      D   with 1/sqrt(D)   without")
+    for D, (scaled, unscaled) in entropy.items():
+        print(f"  {D:5} {scaled:14.2f} {unscaled:11.2f}")
+
+
+def measure_facts(rng, T=8, H=2, D=4):
+    """What the mask, rotary positions and the cache promise, as differences by name."""
+    q, k, v = rng.standard_normal((3, 1, T, H, D))
+
+    def score(t, s):
+        """The score of a query at position t and a key at position s."""
+        return (rotary(Tensor(q[:, :1]), t).data * rotary(Tensor(k[:, :1]), s).data).sum()
+
+    before = attention(Tensor(q), Tensor(k), Tensor(v)).data
+    v[:, -1] += 1                                   # another value at the last position
+    after = attention(Tensor(q), Tensor(k), Tensor(v)).data
+
+    x = rng.standard_normal((1, T, H * D))
+    weights = {f"0.{name}": Tensor(rng.standard_normal((H * D, H * D)))
+               for name in ("query", "key", "value", "out")}
+    whole = self_attention(Tensor(x), weights, 0, H).data
+    cache = {}
+    parts = [self_attention(Tensor(x[:, t:t + 1]), weights, 0, H, cache).data for t in range(T)]
+    return {"leak": np.abs(after - before)[:, :-1].max(),
+            "same distance": abs(score(105, 102) - score(5, 2)),
+            "other distance": abs(score(5, 3) - score(5, 2)),
+            "cache": relative_error(np.concatenate(parts, axis=1), whole)}
+
+
+def show_facts(facts):
+    """Print the results of measure_facts."""
     print(f"""
-No mask: if the positions change places, the results change places with them, within {shuffled:.0e}.
-So without mask or positions (08) attention cannot know the order of its inputs.
-Mask: a change at any position t moves the results before t by {leaked:.0e}, and all from t on.
-Attention of one head with the mask, a row for each query, from blank for 0 to @ for 1; right of the
-diagonal it is exactly 0:""")
-    print("\n".join("  " + line.rstrip() for line in heat_map(A, 0, 1)))
-    return shuffled
+Mask: another last value changes the results before it by {facts["leak"]:g}.
+Rotary: the scores of positions 5, 2 and 105, 102 differ by {facts["same distance"]:.0e},
+        those of 5, 2 and 5, 3 by {facts["other distance"]:.2f}.
+Cache: one position at a time gives the same as all at once, within {facts["cache"]:.0e}.""")
+    assert max(facts["leak"], facts["same distance"], facts["cache"]) < 1e-9
 
 
-def result_of(losses, right):
-    """How a training ended, as text."""
-    return f"{right.mean():7.1%}" if math.isfinite(losses[-1]) else "diverges"
+def compare_layers(seed, pairs, channels, steps, lr):
+    """Train both layers to answer one question; weights and accuracy of each, by name."""
+    ids, answers = make_batch(np.random.default_rng(seed), 1, pairs, 1)
+    print(f"\nRecall: {' '.join(as_symbols(ids[0]))}   The answer is {answers[0, 0]}.\n"
+          f"To guess among the digits of the row gives {1 / pairs:.1%}. After {steps} steps:")
+    results = {}
+    for layer in mean_layer, attention_layer:
+        weights, [accuracy] = train_recall(seed, layer, pairs, 1, 1, channels, steps, lr)
+        results[layer.__name__] = weights, accuracy
+        print(f"  {layer.__name__:16} {accuracy:8.1%} of 2000 new rows", flush=True)
+    return results
 
 
-def compare_layers(pairs, channels, steps, lr, seed):
-    """Networks with three kinds of layers learn to answer one question; accuracy by layer."""
-    ids, answers = questions(np.random.default_rng(seed), 1, pairs, 1)
-    row = " ".join(LETTERS[a] + str(b - DIGIT) for a, b in ids[0, :-1])
-    print(f"\nRecall: {row}, {LETTERS[ids[0, -1, 0] - FIRST]}? The answer is {answers[0, 0]}.\n"
-          f"To guess among the digits shown gives {1 / pairs:.1%}, and a loss of ln {pairs} = "
-          f"{math.log(pairs):.2f}. Networks with one layer:")
-    curves, accuracy = {}, {}
-    for mark, layer in ("h", "hidden layer"), ("m", "mean"), (".", "attention"):
-        weights, losses, right = train_recall(seed, layer, pairs, 1, 1, channels, steps, lr)
-        accuracy[layer] = right.mean()
-        chunk = max(1, len(losses) // 72)
-        means = np.reshape(losses[:len(losses) // chunk * chunk], (-1, chunk)).mean(1)
-        curves[mark] = chunk * np.arange(1, len(means) + 1), means
-        size = sum(w.size for w in weights.values())
-        print(f"  {layer:12} {size:8,} weights {result_of(losses, right)} of 2000 fresh rows",
-              flush=True)
-    print("Loss by step: . attention, m mean, h hidden layer, which m may hide")
-    print(plot(curves))
-    if math.isfinite(losses[-1]):
-        print("\nWhat each question attends to, from blank for 0 to @ for 1; ? is its own position")
-        draw_recall(weights, pairs)                     # of the last network, attention
-    return accuracy
+def draw_recall(weights, rng, pairs):
+    """Draw what each question about one row attends to, and what the trained network answers."""
+    ids, _ = make_batch(rng, 1, pairs, 1)
+    ids = np.repeat(ids, pairs, axis=0)             # the same row, pairs times
+    ids[:, -1, 0] = SYMBOLS.index("A") + ids[0, :-1, 0]  # with all its questions
+    params = as_tensors(weights)
+    q, k, _ = queries_keys_values(embed_symbols(params, ids), params, 0, 1)
+    A = attention_weights(q.data[:, -1:, 0], k.data[:, :, 0])[:, 0]    # (B, T)
+    answers = recall_logits(params, ids, attention_layer, 1).data.argmax(axis=1)
+    print("\nWhat each question attends to, from blank for 0 to @ for 1; the last column is itself")
+    print("       " + "  ".join(as_symbols(ids[0, :-1])) + "   ?    answer")
+    for row, marks, answer in zip(ids, heat_map(A, 0, 1), answers):
+        cells = "  ".join(marks[i:i + 2] for i in range(0, len(marks), 2))
+        print(f"  {as_symbols(row)[-1]}   {cells}    {answer}")
 
 
-def compare_heads(pairs, channels, steps, lr, seed):
-    """Attention answers two questions at once, with one head and with two; accuracy by heads."""
-    print("\nTwo letters asked at once      first right   second right     both right")
-    both = {}
+def compare_heads(seed, pairs, channels, steps, lr):
+    """Ask two questions at once, with one head and with two; accuracies by number of heads."""
+    print("\nTwo questions at once          first         second")
+    accuracies = {}
     for heads in 1, 2:
-        _, losses, right = train_recall(seed, "attention", pairs, 2, heads, channels, steps, lr)
-        both[heads] = right.all(1).mean()
-        first, second = right.mean(0)
-        if math.isfinite(losses[-1]):
-            print(f"  heads: {heads} {first:32.1%} {second:14.1%} {both[heads]:14.1%}")
-        else:
-            print(f"  heads: {heads} {'diverges':>32}")
-    print("Both networks have the same number of weights. But one head returns one weighted mean.\n"
-          "It can contain both digits, but not which letter each belongs to: one question is\n"
-          "answered at the cost of the other.")
-    return both
+        _, accuracies[heads] = train_recall(seed, attention_layer, pairs, 2, heads, channels,
+                                            steps, lr)
+        first, second = accuracies[heads]
+        print(f"  heads: {heads} {first:26.1%} {second:14.1%}", flush=True)
+    print("Both networks have the same number of weights. But one head returns one weighted\n"
+          "mean. It can contain both digits, but not which letter each belongs to.")
+    return accuracies
 
 
 def main(pairs=8, channels=64, steps=500, lr=0.005, seed=0):
     """Check attention, measure its properties, and compare it with other layers at recall.
 
     pairs     number of letter-digit pairs in a row, from 2 to 10
-    channels  length of the vectors, an even number
-    steps     training steps, each with 64 fresh rows
+    channels  length of the vectors, a multiple of 4
+    steps     training steps, each with 64 new rows
     lr        highest learning rate
     seed      random seed
 
-    Returns {"gradient_error" by name, "entropy": {D: (with scaling, without)}, "shuffled": relative
-    error after positions change places, "accuracy" by layer, "both": {heads: accuracy with two
-    questions at once}}.
+    Returns {"gradient_error" by name, "scaling": {D: (entropy, unscaled)}, "facts"
+    by name, "accuracy" by layer, "two_questions": accuracies by number of heads}.
     """
     if not 2 <= pairs <= 10:
         sys.exit("error: --pairs must be between 2 and 10: there are ten digits")
-    if channels % 2:
-        sys.exit("error: --channels must be even, for two heads")
+    if channels % 4:
+        sys.exit("error: --channels must be a multiple of 4: two heads, each with pairs to rotate")
     rng = np.random.default_rng(seed)
-    errors = show_gradients(rng)
-    entropy = show_scaling(rng)
-    shuffled = show_facts(rng)
-    with np.errstate(all="ignore"):                     # divergence shows in the table
-        accuracy = compare_layers(pairs, channels, steps, lr, seed)
-        both = compare_heads(pairs, channels, steps, lr, seed)
-    return {"gradient_error": errors, "entropy": entropy, "shuffled": shuffled,
-            "accuracy": accuracy, "both": both}
+    errors = check_attention(rng)
+    scaling = measure_scaling(rng)
+    show_scaling(scaling)
+    facts = measure_facts(rng)
+    show_facts(facts)
+    with np.errstate(all="ignore"):             # divergence shows in the table
+        results = compare_layers(seed, pairs, channels, steps, lr)
+        weights, _ = results["attention_layer"]
+        draw_recall(weights, rng, pairs)
+        two_questions = compare_heads(seed, pairs, channels, steps, lr)
+    return {"gradient_error": errors, "scaling": scaling, "facts": facts,
+            "accuracy": {name: accuracy for name, (_, accuracy) in results.items()},
+            "two_questions": two_questions}
 
 
-# ---- carried from 01, 04, 05, 06 and 08, code unchanged: explained there --------------------
+# ---- carried from 01, 05, 06 and 08, code unchanged: explained there ------------------------
 
-def numeric_gradient(f, x, eps=1e-6):
+def numeric_gradient(f, x, eps=1e-7):
     """The slope of f() with respect to each entry of the array x.
 
     f takes no arguments: it reads x, which is changed in place, one entry at
@@ -391,17 +482,12 @@ def numeric_gradient(f, x, eps=1e-6):
 def relative_error(found, expected):
     """The largest difference between two arrays, relative to the largest expected value.
 
-    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
     """
     found = np.concatenate([np.ravel(entry) for entry in found])
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
-
-
-def softmax(z):
-    """Probabilities (N, K) from logits z (N, K)."""
-    e = np.exp(z - z.max(1, keepdims=True))             # the shift cancels; exp cannot overflow
-    return e / e.sum(1, keepdims=True)
 
 
 def topological_order(result):
@@ -419,9 +505,9 @@ def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
@@ -432,7 +518,8 @@ def as_rows(x):
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    After L.backward(), .grad of every Tensor x that the number L was computed
+    from is dL/dx.
     """
 
     made = itertools.count()            # gives each Tensor a serial number
@@ -440,7 +527,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":               # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers have no small changes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -450,8 +537,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
-        are several numbers, RuntimeError if a part of the graph was released before.
+        The graph is released on the way; what the caller holds keeps its
+        .grad. ValueError if there are several numbers, RuntimeError if a part
+        of the graph was released before.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -460,11 +548,11 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # the newest: all that was computed from it has contributed
+            node = order.pop()  # the newest: all that was computed from it has contributed
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
-                node.parents = node.vjp = None          # free the memory at once
+                node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
         """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
@@ -473,6 +561,10 @@ class Tensor:
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
         return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    @property
+    def shape(self):
+        return self.data.shape
 
     def __add__(self, other):
         other = self.as_tensor(other)
@@ -496,21 +588,22 @@ class Tensor:
 
         def vjp(g):
             A, B, G = a, b, g
-            if b.ndim == 1:                             # a vector on the right is a column
+            if b.ndim == 1:                 # a vector on the right is a column
                 B, G = b[:, None], g[..., None]
-            if a.ndim == 1:                             # a vector on the left is a row
+            if a.ndim == 1:                     # a vector on the left is a row
                 A, G = a[None, :], G[..., None, :]
-            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
             if B.ndim == 2:
+                dA = as_rows(G) @ B.T
                 dB = as_rows(A).T @ as_rows(G)
             else:
+                dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
                 dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
             return dA.reshape(a.shape), dB.reshape(b.shape)
-        return Tensor(a @ b, (self, other), vjp)
-
-    def relu(self):
-        y = np.maximum(self.data, 0)
-        return Tensor(y, (self,), lambda g: (g * (y > 0),))
+        if a.ndim > 2 and b.ndim == 2:
+            y = (as_rows(a) @ b).reshape(*a.shape[:-1], -1)
+        else:
+            y = a @ b
+        return Tensor(y, (self, other), vjp)
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
@@ -524,7 +617,7 @@ class Tensor:
     def __getitem__(self, index):
         def vjp(g):
             da = np.zeros_like(self.data)
-            np.add.at(da, index, g)                     # da[index] += g counts each place once
+            np.add.at(da, index, g)     # da[index] += g counts each place once
             return (da,)
         return Tensor(self.data[index], (self,), vjp)
 
@@ -532,9 +625,10 @@ class Tensor:
 def gradient_error(rng, f, *arrays):
     """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
 
-    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
+    A plain sum can hide an error: the entries of a softmax add up to 1 and
+    have gradient 0.
     """
-    inputs = [Tensor(array) for array in arrays]        # not copies: loss() sees each change
+    inputs = [Tensor(array) for array in arrays]  # not copies: loss() sees each change
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
@@ -562,7 +656,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean = m / (1 - beta1 ** t)                          # with bias correction
     mean_square = v / (1 - beta2 ** t)
     w -= lr * mean / (np.sqrt(mean_square) + eps)
 
@@ -578,27 +672,28 @@ def cross_entropy(logits, targets):
     p = softmax(logits); the result is a Tensor with one entry.
     """
     examples = np.arange(len(targets))
-    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
+    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
     p = np.exp(z)
     total = p.sum(axis=1, keepdims=True)
     p /= total
     loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz = p.copy()                           # dz = (p - onehot(target)) / N
         dz[examples, targets] -= 1
         return (dz * (g / len(targets)),)
     return Tensor(loss, (logits,), vjp)
 
 
 def embedding(W, ids):
-    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W, of shape (N, C).
+    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is faster.
+    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is
+    faster.
     """
     def vjp(g):
-        onehot = ids[:, None] == np.arange(len(W.data))
-        return (onehot.T.astype(g.dtype) @ g,)
+        onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
+        return (onehot.astype(g.dtype) @ as_rows(g),)         # (V, N) @ (N, C)
     return Tensor(W.data[ids], (W,), vjp)
 
 
@@ -610,25 +705,6 @@ def heat_map(values, low, high, shades=" .:-=+*#%@"):
 
 # ---- plumbing, the same in every file: nothing about neural networks ------------------------
 
-def plot(curves, width=72, height=14):
-    """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
-    curves = {mark: np.array(curve, float) for mark, curve in curves.items()}
-    curves = {mark: curve[:, np.isfinite(curve).all(0)] for mark, curve in curves.items()}
-    points = np.concatenate(list(curves.values()), axis=1)          # (2, all points)
-    if points.size == 0:
-        return "(no finite value to plot)"
-    left, low = points.min(axis=1)
-    right, high = points.max(axis=1)
-    canvas = np.full((height, width), " ")
-    for mark, (x, y) in curves.items():
-        column = np.interp(x, [left, right], [0, width - 1])
-        row = np.interp(y, [low, high], [height - 1, 0])
-        canvas[np.rint(row).astype(int), np.rint(column).astype(int)] = mark
-    labels = np.linspace(high, low, height)
-    lines = [f"{label:9.3f} |{''.join(marks)}" for label, marks in zip(labels, canvas)]
-    return "\n".join(lines + [f"{'':10}+{'-' * width}", f"{left:>12g}{right:>{width - 1}g}"])
-
-
 def number_like(default, may_be_zero):
     """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
     def number(text):
@@ -637,14 +713,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -655,7 +731,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -664,7 +740,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

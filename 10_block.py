@@ -1,422 +1,460 @@
-"""10  The transformer block: two layers, and what lets us stack many of them.
+"""10  The transformer block: how to stack layers.
+
+    31415926=11234569      a small network learns to sort digits
 
 Every position has a vector x of C numbers, called the residual stream. A block
 adds to it what two layers compute from it:
 
-    x = x + attend(norm(x))     between positions: fetch what is needed (09)
-    x = x + feed(norm(x))       within a position: feed(z) = gelu(z up) down
+    x = x + self_attention(norm(x))      read from other positions (09)
+    x = x + feed_forward(norm(x))        work on what has been read
 
-Norm gives the input of a layer a fixed size, and the plus signs, the residual
-connections, pass x forward and its gradient back unchanged. Without them, what
-48 blocks compute is lost on the way. A small network sorts digits, with and
-without each part.
+That is all. This file explains the norm, the plus signs (the residual
+connections) and the feed-forward layer, sends signals through 48 blocks to see
+what each is good for, and trains the sorter with and without each part.
 
 Run           python 10_block.py
-Expect        35 to 50 s on two cores; 99 % of rows of 8 digits sorted, 10 to
-              98 % without residuals, by seed and even by rounding, and none
+Expect        45 s on two cores; 99 % of rows of 8 digits sorted, and none
               without attention
 Try           --seeds=3   mean and spread of the table
-Left out      biases of the matrices; a real text (11)
+              --blocks=1  one block cannot sort as well as four
+Left out      biases of the matrices; dropout; a real text (11)
 Carried from  01: numeric_gradient, relative_error.  02: sigmoid, gelu, gelu_slope.
-              05: topological_order, unbroadcast, as_rows, Tensor, gradient_error, as_tensors.
-              06: adam, warmup_linear, cross_entropy.
-              08: embedding, rotations, rotary.  09: row_dot, attention
+              05: topological_order, unbroadcast, as_rows, Tensor, gradient_error,
+              as_tensors.  06: adam, warmup_linear, cross_entropy.  08: embedding.
+              09: attention_weights, row_dot, attention, rms_norm, rotary, extend,
+              queries_keys_values, self_attention
 """
 import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
-# B batch, T positions, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per position
+# B rows in a batch, T positions in a row, C channels, H heads, D = C / H, V
+# symbols
 
 
-# ---- new here: norms --------------------------------------------------------------------------
-# LayerNorm, for a row x of C numbers with mean m:
-#     y_i = (x_i - m) r,    r = 1 / sqrt(mean of (x - m)^2 + eps),    result = gain * y + bias
-# Backward. With respect to x_j, m has the derivative 1/C, and the mean of squares 2 (x_j - m) / C,
-# as the x - m add up to 0. r = s^(-1/2), for s = (mean of squares) + eps, has -r^3 / 2 with respect
-# to s, so -r^2 y_j / C with respect to x_j. With dy = dL/dy = gain * dL/dresult, the product rule
-# and a sum over i,
-#     dy_i/dx_j = r ([i = j] - 1/C - y_i y_j / C)          [i = j] is 1 if i = j, else 0
-#     dx = r (dy - mean(dy) - y mean(dy y))
-# Shifting or scaling x leaves y as it is (if eps is 0), so dx has no part along (1, .., 1) or y:
-# the last two terms take it out of dy. RMSNorm has m = 0 and, here, no gain:
-#     y = r x,              dx = r (dy - y mean(dy y))
+# ---- new here: LayerNorm ----------------------------------------------------------------------
+# A layer learns best if its input always has the same size. LayerNorm takes a
+# row x of C numbers and gives it the mean 0 and the standard deviation 1:
+#     m = mean(x)          r = 1 / sqrt(mean((x - m)^2))          y = (x - m) * r
+# Then the network may choose another size and mean for each channel: the
+# result is gain * y + bias, where gain starts at 1 and bias at 0.
 
 def layer_norm(x, gain, bias, eps=1e-5):
-    """LayerNorm (Ba 2016): gain * (x - mean) / standard deviation + bias, along the last axis."""
-    d = x.data - x.data.mean(-1, keepdims=True)
-    r = 1 / np.sqrt((d * d).mean(-1, keepdims=True) + eps)
-    y = d * r
+    """gain * y + bias: y is x (..., C) with mean 0 and standard deviation 1.
+
+    LayerNorm (Ba 2016). eps keeps r from 1/0.
+    """
+    centred = x.data - x.data.mean(axis=-1, keepdims=True)
+    r = 1 / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    y = centred * r
+
+    # Backward. How do m, the mean square and r change with one entry x_j?
+    #     dm/dx_j = 1 / C
+    #     d(mean((x - m)^2))/dx_j = 2 (x_j - m) / C
+    #                     (m moves, too, but the x_i - m add up to 0)
+    #     dr/dx_j = -1/2 r^3 * 2 (x_j - m) / C = -r^2 * y_j / C
+    # By the product rule, with [i = j] for 1 if i = j, else 0,
+    #     dy_i/dx_j = r * ([i = j] - 1/C) + (x_i - m) * dr/dx_j
+    #               = r * ([i = j] - 1/C - y_i * y_j / C)
+    # With G = dL/dy, the gradient of x_j is the sum of G_i * dy_i/dx_j:
+    #     dx = r * (G - mean(G) - y * mean(G * y))
+    # The last two terms have a meaning. If all x grow by the same number, or
+    # by the same factor, y stays as it is, and so does L. So dx has no part
+    # along (1, .., 1), and none along y.
 
     def vjp(g):
-        dy = g * gain.data
-        dx = r * (dy - dy.mean(-1, keepdims=True) - y * (dy * y).mean(-1, keepdims=True))
-        return dx, unbroadcast(g * y, gain.data.shape), unbroadcast(g, bias.data.shape)
+        G = g * gain.data
+        dx = r * (G - G.mean(axis=-1, keepdims=True) - y * np.mean(G * y, axis=-1, keepdims=True))
+        return dx, unbroadcast(g * y, gain.shape), unbroadcast(g, bias.shape)
     return Tensor(gain.data * y + bias.data, (x, gain, bias), vjp)
 
 
-def rms_norm(x, eps=1e-6):
-    """RMSNorm (Zhang 2019): x over its root mean square along the last axis."""
-    C = x.data.shape[-1]
-    r = 1 / np.sqrt(row_dot(x.data, x.data) / C + eps)
-    y = x.data * r
-    return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / C)),))
+# ---- new here: the feed-forward layer and GPT-2's block ---------------------------------------
+# Attention only takes means of values. Something must also compute with what
+# has been read: the feed-forward layer, a hidden layer as in 02, the same for
+# each position. It is 4 C wide, a custom since the first transformer: enough
+# room for many features, each a unit that fires for some x. GELU is 02's
+# smooth relative of ReLU. Matrices have no biases here.
 
+def gelu_feed_forward(x, weights, i):
+    """gelu(x @ up) @ down, as in GPT-2 (Radford 2019); x (B, T, C), and so the result.
 
-# ---- new here: the feed-forward layer and token shift -----------------------------------------
-# The feed-forward layer holds two thirds of a block's weights. With a = x up, h = gelu(a) has the
-# derivative gelu_slope(a), and h = max(a, 0)^2 has 2 max(a, 0). The rest is rules 2 and 4 of 04:
-# the gradient of a weight matrix is its input transposed times the gradient of its result, and that
-# of the input is the gradient of the result times the matrix transposed.
-
-def feed_forward_gelu(x, up, down):
-    """gelu(x up) down, as in GPT-2 (Radford 2019); x (N, C), up (C, 4C), down (4C, C)."""
-    a = x.data @ up.data
-    h = gelu(a)
-
-    def vjp(g):
-        da = (g @ down.data.T) * gelu_slope(a)
-        return da @ up.data.T, x.data.T @ da, h.T @ g
-    return Tensor(h @ down.data, (x, up, down), vjp)
-
-
-def feed_forward(x, up, down):
-    """max(x up, 0)^2 down: two matrices with a squared ReLU between them (So 2021).
-
-    x (N, C), up (C, 4C), down (4C, C). One operation keeps one (N, 4C) array instead of three.
+    weights are Tensors, f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
     """
-    root = x.data @ up.data                         # after the next line, the root of h
-    np.maximum(root, 0, out=root)
+    a = x @ weights[f"{i}.up"]                                     # (B, T, 4C)
+    h = Tensor(gelu(a.data), (a,), lambda g: (g * gelu_slope(a.data),))
+    return h @ weights[f"{i}.down"]                                 # (B, T, C)
+
+
+# The block, then, is the two lines of the docstring. Its plus signs are the
+# residual connections. For y = x + f(x) the gradient of x is that of y, plus
+# what comes back through f. So every block hands the gradient on to the block
+# below, whatever its layers do, and x itself is handed up. The norms stand in
+# front of the layers and not in the stream, which is called pre-norm.
+
+def gpt2_block(x, weights, i, heads):
+    """One transformer block, number i; x (B, T, C), and so the result."""
+    h = layer_norm(x, weights[f"{i}.gain1"], weights[f"{i}.bias1"])
+    x = x + self_attention(h, weights, i, heads)
+    h = layer_norm(x, weights[f"{i}.gain2"], weights[f"{i}.bias2"])
+    x = x + gelu_feed_forward(h, weights, i)
+    return x
+
+
+# How large is it? Attention has four matrices (C, C), the feed-forward layer
+# two of 4 C^2 weights: 12 C^2 in all. Each weight takes part in one
+# multiplication and one addition for each position, so N positions cost 24 N
+# C^2 operations. Scores and means of values add 2 C each for each query and
+# key: 4 N T C. Backward costs twice as much again, because for each product Z
+# = X @ W there are two, dX = dZ @ W.T and dW = X.T @ dZ.
+
+
+# ---- new here: the block of 11 ----------------------------------------------------------------
+# Three things have changed since GPT-2. RMSNorm (09) does without the mean,
+# gain and bias. In the feed-forward layer GELU became a squared ReLU: h =
+# max(a, 0)^2 with the slope 2 max(a, 0). Here the layer is one operation,
+# which keeps one (N, 4C) array for the way back instead of three: a step of 11
+# takes 4 % less time. Its gradients are those of two products, with the
+# squared ReLU between:
+#     dh = dy @ down.T            da = dh * 2 max(a, 0)           dx = da @ up.T
+#     ddown = h.T @ dy            dup = x.T @ da
+
+def feed_forward(x, weights, i):
+    """max(x @ up, 0)^2 @ down (So 2021); x (B, T, C), and so the result.
+
+    weights are Tensors, f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
+    """
+    up, down = weights[f"{i}.up"], weights[f"{i}.down"]
+    X = as_rows(x.data)                                       # (N, C), N = B T
+    root = X @ up.data
+    np.maximum(root, 0, out=root)                      # (N, 4C), the root of h
+    Y = (root * root) @ down.data                                   # (N, C)
 
     def vjp(g):
-        da = (2 * g) @ down.data.T                  # 2 goes to g, the smaller array
+        dY = as_rows(g)
+        da = (2 * dY) @ down.data.T                                 # (N, 4C)
         da *= root
-        return da @ up.data.T, x.data.T @ da, (root * root).T @ g
-    return Tensor((root * root) @ down.data, (x, up, down), vjp)
+        dX = (da @ up.data.T).reshape(x.shape)
+        return dX, X.T @ da, (root * root).T @ dY
+    return Tensor(Y.reshape(x.shape), (x, up, down), vjp)
 
 
-# What follows often depends on what came just before. Attention must learn to look there; a shift
-# always does, for C weights: dx_t = g_t + mix g_(t+1), and dmix adds up g_t x_(t-1).
+# And what follows often depends on what came just before. Attention must learn
+# to look there. Token shift always does, for only C weights: y_t = x_t + mix *
+# x_(t-1). With g = dL/dy, x_t feeds y_t with slope 1 and y_(t+1) with slope
+# mix, and mix feeds every y_t with slope x_(t-1):
+#     dx_t = g_t + mix * g_(t+1)               dmix = sum of g_t * x_(t-1)
 
 def token_shift(x, mix, before):
-    """y_t = x_t + mix * x_(t-1): each position sees the one before it (after So 2021, Peng 2023).
+    """y_t = x_t + mix * x_(t-1) for x (B, T, C) and mix (C,) (after So 2021, Peng 2023).
 
-    x (B, T, C), mix (C,); before (B, 1, C) is an array, what stands in front of x: no gradient.
+    before (B, 1, C) is the array that stands in front of x: zeros, if x begins
+    the row.
     """
-    previous = np.concatenate([before, x.data[:, :-1]], 1)
+    previous = np.concatenate([before, x.data[:, :-1]], axis=1)     # (B, T, C)
 
     def vjp(g):
         dx = g.copy()
         dx[:, :-1] += g[:, 1:] * mix.data
-        return dx, (g * previous).sum((0, 1))
+        return dx, (g * previous).sum(axis=(0, 1))
     return Tensor(x.data + mix.data * previous, (x, mix), vjp)
 
 
-# ---- new here: the block and the stack --------------------------------------------------------
-# The plus signs are the residual connections. If G is the gradient after a plus, that before it is
-# G + (G through norm and layer): G itself is passed on, whatever the layer does. In the forward
-# pass x itself is carried along, too. Attention averages positions and so makes them similar; the
-# residual connections slow this down. This is pre-norm. In post-norm, x = norm(x + layer(x)), both
-# x and G must go through a norm after every layer.
-#
-# A net is a set of parts, so that each can be left out. norm is RMSNorm unless LayerNorm is named;
-# feed-forward has a squared ReLU unless GELU is named. In 11, the matrices out, down and head start
-# at zero.
+def block(x, weights, i, heads, cache=None):
+    """One transformer block of 11, number i; x (B, T, C), and so the result.
 
-GPT2 = {"attention", "feed-forward", "residuals", "norm", "LayerNorm", "GELU", "learned positions"}
-GPT11 = {"attention", "feed-forward", "residuals", "norm", "rotary", "normed queries", "shift"}
-
-
-def init_transformer(rng, V, T, C, layers, parts):
-    """The weights by name; a std of 1 / sqrt(inputs) makes x @ matrix as large as x (06)."""
-    def matrix(n_in, n_out):
-        return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
-
-    weights = {"embed": 0.3 * rng.standard_normal((V, C), np.float32),       # short, as in 09
-               "head": matrix(C, V)}
-    norms = ["last"]
-    if "learned positions" in parts:
-        weights["places"] = 0.3 * rng.standard_normal((T, C), np.float32)
-    for i in range(layers):
-        if "attention" in parts:
-            weights |= {f"{i}.{name}": matrix(C, C) for name in ("query", "key", "value", "out")}
-            norms.append(f"{i}.attention")
-        if "feed-forward" in parts:
-            weights |= {f"{i}.up": matrix(C, 4 * C), f"{i}.down": matrix(4 * C, C)}
-            norms.append(f"{i}.feed-forward")
-        if "shift" in parts:
-            weights[f"{i}.mix"] = np.zeros(C, np.float32)
-    if {"norm", "LayerNorm"} <= parts:
-        for name in norms:
-            weights[f"{name}.gain"] = np.ones(C, np.float32)
-            weights[f"{name}.bias"] = np.zeros(C, np.float32)
-    return weights
-
-
-def norm(x, weights, name, parts):
-    """x with the norm that parts name; gains and biases, if any, are among the weights."""
-    if "norm" not in parts:
-        return x
-    if "LayerNorm" in parts:
-        return layer_norm(x, weights[f"{name}.gain"], weights[f"{name}.bias"])
-    return rms_norm(x)
-
-
-def attend(x, weights, i, shape, parts):
-    """The attention layer of block i (09), with rotary positions (08) if they are a part."""
-    B, T, H, D = shape
-    q, k, v = ((x @ weights[f"{i}.{name}"]).reshape(*shape) for name in ("query", "key", "value"))
-    if "normed queries" in parts:                   # and keys: no score exceeds sqrt(D)
-        q, k = rms_norm(q), rms_norm(k)
-    if "rotary" in parts:
-        turn = rotations(0, T, D)
-        q, k = rotary(q, turn), rotary(k, turn)
-    return attention(q, k, v).reshape(B * T, H * D) @ weights[f"{i}.out"]
-
-
-def feed(x, weights, i, shape, parts):
-    """The feed-forward layer of block i, after a token shift if that is a part."""
-    B, T, H, D = shape
-    if "shift" in parts:
-        before = np.zeros((B, 1, H * D), x.data.dtype)
-        x = token_shift(x.reshape(B, T, H * D), weights[f"{i}.mix"], before).reshape(B * T, H * D)
-    layer = feed_forward_gelu if "GELU" in parts else feed_forward
-    return layer(x, weights[f"{i}.up"], weights[f"{i}.down"])
-
-
-def block(x, weights, i, shape, parts):
-    """Block i on x (N, C): x + layer(norm(x)), or post-norm, twice; shape is (B, T, H, D)."""
-    for part, layer in ("attention", attend), ("feed-forward", feed):
-        if part in parts:
-            name, post = f"{i}.{part}", "post-norm" in parts
-            y = layer(x if post else norm(x, weights, name, parts), weights, i, shape, parts)
-            y = x + y if "residuals" in parts else y
-            x = norm(y, weights, name, parts) if post else y
+    With a cache, a dict, x follows on the positions of earlier calls (09).
+    """
+    x = x + self_attention(rms_norm(x), weights, i, heads, cache)
+    h = rms_norm(x)
+    before = np.zeros_like(h.data[:, :1])
+    if cache is not None:
+        before = cache.get(f"{i}.last", before)
+        cache[f"{i}.last"] = h.data[:, -1:]
+    x = x + feed_forward(token_shift(h, weights[f"{i}.mix"], before), weights, i)
     return x
 
 
-def transformer(weights, ids, layers, heads, parts):
-    """Logits (N, V) of what follows each of ids (B, T)."""
-    (B, T), C = ids.shape, weights["embed"].data.shape[1]
-    x = embedding(weights["embed"], ids.ravel())
-    if "learned positions" in parts:
-        x = x + embedding(weights["places"], np.tile(np.arange(T), B))
-    if "LayerNorm" not in parts:                # so that the layers' outputs do not dominate x
-        x = norm(x, weights, "first", parts)
-    for i in range(layers):
-        x = block(x, weights, i, (B, T, heads, C // heads), parts)
-    return norm(x, weights, "last", parts) @ weights["head"]
+# ---- new here: the stack ----------------------------------------------------------------------
+# In pre-norm every block adds to x, which grows from block to block. So one
+# last norm gives the matrix head an input of a fixed size. The first norm
+# makes the embedding as large as what the layers will add to it.
+
+def transformer(weights, ids, blocks, heads, block):
+    """Logits (B, T, V) of what follows each of ids (B, T), with any kind of block."""
+    x = rms_norm(embedding(weights["embed"], ids))                  # (B, T, C)
+    for i in range(blocks):
+        x = block(x, weights, i, heads)
+    return rms_norm(x) @ weights["head"]                            # (B, T, V)
 
 
-# ---- new here: a task ---------------------------------------------------------------------
-# 31415926=11234569: sort digits. From = on the net must guess each next digit from all that stands
-# before it, as a GPT does.
+def init_transformer(rng, V, C, blocks):
+    """The weights of a transformer, by name. A variant of the block may leave some unused."""
+    def matrix(n_in, n_out):
+        return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
 
-EQUALS, V = 10, 11                                  # a digit is its own id
-
-
-def sorting(rng, B, digits):
-    """ids (B, 2 * digits + 1): random digits, =, and the same digits sorted."""
-    row = rng.integers(10, size=(B, digits))
-    return np.concatenate([row, np.full((B, 1), EQUALS), np.sort(row, 1)], 1)
-
-
-def next_digits(weights, rows, layers, heads, parts):
-    """Logits (B, digits, V) of the sorted digits in rows, each from what stands before it."""
-    B, T = rows[:, :-1].shape
-    logits = transformer(weights, rows[:, :-1], layers, heads, parts)
-    return logits.reshape(B, T, V)[:, T // 2:]
+    weights = {"embed": rng.standard_normal((V, C), np.float32), "head": matrix(C, V)}
+    for i in range(blocks):
+        weights |= {f"{i}.{name}": matrix(C, C) for name in ("query", "key", "value", "out")}
+        weights |= {f"{i}.up": matrix(C, 4 * C), f"{i}.down": matrix(4 * C, C)}
+        weights |= {f"{i}.{name}": np.ones(C, np.float32) for name in ("gain1", "gain2")}
+        weights |= {f"{i}.{name}": np.zeros(C, np.float32) for name in ("bias1", "bias2", "mix")}
+    return weights
 
 
-def train_sorting(seed, parts, digits, layers, heads, channels, steps, lr, batch=32):
-    """The weights, the last loss, and the share of 2000 fresh rows sorted without error."""
+# What is each part good for? Leave it out and see: an ablation. Each of these
+# blocks is that of GPT-2 (with RMSNorm, which needs no weights) or of 11 with
+# one thing changed.
+
+def without_attention(x, weights, i, heads):
+    return x + gelu_feed_forward(rms_norm(x), weights, i)
+
+
+def without_feed_forward(x, weights, i, heads):
+    return x + self_attention(rms_norm(x), weights, i, heads)
+
+
+def without_residuals(x, weights, i, heads):
+    x = self_attention(rms_norm(x), weights, i, heads)
+    return gelu_feed_forward(rms_norm(x), weights, i)
+
+
+def without_norm(x, weights, i, heads):
+    x = x + self_attention(x, weights, i, heads)
+    return x + gelu_feed_forward(x, weights, i)
+
+
+def without_either(x, weights, i, heads):
+    x = self_attention(x, weights, i, heads)
+    return gelu_feed_forward(x, weights, i)
+
+
+def post_norm(x, weights, i, heads):
+    x = rms_norm(x + self_attention(x, weights, i, heads))
+    return rms_norm(x + gelu_feed_forward(x, weights, i))
+
+
+def without_token_shift(x, weights, i, heads):
+    x = x + self_attention(rms_norm(x), weights, i, heads)
+    return x + feed_forward(rms_norm(x), weights, i)
+
+
+# ---- new here: sorting ------------------------------------------------------------------------
+# A row is digits, =, and the same digits in order. From = on, the network must
+# guess each next digit from all that stands before it, as a GPT does.
+
+SYMBOLS = "0123456789="
+
+
+def sorting_rows(rng, B, digits):
+    """ids (B, 2 * digits + 1) of random rows such as 3141=1134."""
+    unsorted = rng.integers(10, size=(B, digits))
+    equals = np.full((B, 1), SYMBOLS.index("="))
+    return np.concatenate([unsorted, equals, np.sort(unsorted, axis=1)], axis=1)
+
+
+def sorting_logits(params, rows, block, blocks, heads):
+    """Logits (B, digits, V) of the sorted digits of rows, each from what stands before it."""
+    digits = rows.shape[1] // 2
+    return transformer(params, rows[:, :-1], blocks, heads, block)[:, digits:]
+
+
+def train_sorting(seed, block, digits, blocks, heads, channels, steps, lr, batch=32):
+    """Train on ever new rows; the weights, the last loss, and the accuracy.
+
+    The accuracy is the fraction of 2000 more rows that are sorted without any
+    error.
+    """
     rng = np.random.default_rng(seed)
-    weights = init_transformer(rng, V, 2 * digits, channels, layers, parts)
+    weights = init_transformer(rng, len(SYMBOLS), channels, blocks)
     states = {name: {} for name in weights}
     for step in range(1, steps + 1):
-        rows = sorting(rng, batch, digits)
+        rows = sorting_rows(rng, batch, digits)
         params = as_tensors(weights)
-        logits = next_digits(params, rows, layers, heads, parts).reshape(-1, V)
+        logits = sorting_logits(params, rows, block, blocks, heads).reshape(-1, len(SYMBOLS))
         loss = cross_entropy(logits, rows[:, -digits:].ravel())
         loss.backward()
-        for name, w in weights.items():
-            adam(w, params[name].grad, states[name], lr * warmup_linear(step, steps))
-        if not math.isfinite(loss.data):            # a diverged network is a result, too
-            return weights, math.nan, 0.0
-    rows = sorting(rng, 2000, digits)
+        for name, tensor in params.items():
+            if tensor.grad is not None:       # of weights that this block uses
+                adam(weights[name], tensor.grad, states[name], lr * warmup_linear(step, steps))
+    rows = sorting_rows(rng, 2000, digits)
     params = as_tensors(weights)
-    found = np.concatenate([next_digits(params, part, layers, heads, parts).data.argmax(2)
-                            for part in np.split(rows, 8)])
-    return weights, loss.data.item(), (found == rows[:, -digits:]).all(1).mean()
+    guessed = np.concatenate([sorting_logits(params, part, block, blocks, heads).data.argmax(axis=2)
+                              for part in np.split(rows, 8)])
+    return weights, loss.data.item(), (guessed == rows[:, -digits:]).all(axis=1).mean()
 
 
-# ---- the experiment -----------------------------------------------------------------------
+def write_sorted(weights, row, blocks, heads, block):
+    """The ids of row up to =, and what the network writes behind them, digit by digit."""
+    params = as_tensors(weights)
+    ids = row[:len(row) // 2 + 1]
+    while len(ids) < len(row):
+        logits = transformer(params, ids[None], blocks, heads, block).data[0, -1]
+        ids = np.append(ids, logits.argmax())  # 11 writes faster, with a KV cache
+    return "".join(SYMBOLS[i] for i in ids)
 
-def show_parts(rng, N=6, C=4):
-    """Every part and a whole net against central differences; relative errors by name."""
-    x = rng.standard_normal((N, C))
-    W = lambda *shape: rng.standard_normal(shape)
+
+# ---- the experiment ---------------------------------------------------------------------------
+
+def check_parts(rng, C=4):
+    """Every part and two whole networks against central differences; relative errors by name."""
+    def normal(*shape):
+        return rng.standard_normal(shape)
+    x = normal(2, 3, C)
+    errors = {
+        "layer_norm": gradient_error(rng, layer_norm, x, normal(C), normal(C)),
+        "feed_forward": gradient_error(
+            rng, lambda x, up, down: feed_forward(x, {"0.up": up, "0.down": down}, 0),
+            x, normal(C, 4 * C), normal(4 * C, C)),
+        "token_shift": gradient_error(rng, lambda x, mix: token_shift(x, mix, np.ones((2, 1, C))),
+                                      x, normal(C)),
+    }
     ids = rng.integers(12, size=(2, 5))
-    checks = {
-        "layer_norm": (layer_norm, x, W(C), W(C)), "rms_norm": (rms_norm, x),
-        "feed_forward": (feed_forward, x, W(C, 10), W(10, C)),
-        "feed_forward_gelu": (feed_forward_gelu, x, W(C, 10), W(10, C)),
-        "token_shift": (lambda x, mix: token_shift(x, mix, np.ones((2, 1, C))), W(2, 3, C), W(C))}
-    for name, parts in ("GPT-2's parts", GPT2), ("11's parts", GPT11):
-        weights = init_transformer(rng, 12, 5, C, 1, parts)
-        checks[f"a net of {name}"] = (
-            lambda *tensors, names=list(weights), parts=parts:     # as they are in this pass
-                transformer(dict(zip(names, tensors)), ids, 1, 2, parts),
-            *(W(*w.shape) for w in weights.values()))
-    errors = {name: gradient_error(rng, *check) for name, check in checks.items()}
+    weights = init_transformer(rng, 12, C, 1)
+    for kind in gpt2_block, block:
+        unused = ["0.mix"] if kind is gpt2_block else ["0.gain1", "0.gain2", "0.bias1", "0.bias2"]
+        names = [name for name in weights if name not in unused]
+
+        def network(*tensors):
+            return transformer(dict(zip(names, tensors)), ids, 1, 2, kind)
+        errors[f"a network of {kind.__name__}"] = gradient_error(
+            rng, network, *(normal(*weights[name].shape) for name in names))
     print("Gradients against central differences, relative errors")
     for name, error in errors.items():
         print(f"  {name:24} {error:.0e}")
-    assert np.max(list(errors.values())) < 1e-6         # Python's max would lose a nan
-    one, zero, inputs = Tensor(np.ones(C)), Tensor(np.zeros(C)), Tensor(x)
-    y = layer_norm(inputs, one, zero, eps=0)
-    same = relative_error(layer_norm(Tensor(3 * x + 5), one, zero, eps=0).data, y.data)
-    (y * rng.standard_normal(x.shape)).sum().backward()
-    along = max(np.abs(row_dot(inputs.grad, other)).max() for other in (y.data, np.ones((N, C))))
-    assert same < 1e-12 and along < 1e-12
-    print(f"LayerNorm (eps 0) makes the same y of x and 3 x + 5, within {same:.0e}. So dx has no "
-          f"part along\ny or (1, .., 1): at most {along:.0e}.")
+    assert all(error < 1e-6 for error in errors.values())
     return errors
 
 
-STACKS = {"neither": set(), "residuals": {"residuals"}, "norm": {"norm"},
-          "both, post-norm": {"residuals", "norm", "post-norm"},
-          "both, pre-norm": {"residuals", "norm"}}
+STACKS = {"n": without_either, "r": without_norm, "m": without_residuals, "p": post_norm,
+          "b": gpt2_block}
 
 
-def through(rng, parts, depth, T=16, H=2, C=32):
-    """Random x through a stack of blocks, a random gradient back: sizes after each block, the size
-    of the gradient at the start, the mean cosine between the results of two positions.
+def root_mean_square(array):
+    return math.sqrt(np.mean(array * array))
 
-    The gradient is nan where scores, which grow with the square of x, are so large that float64
-    loses the differences between them.
+
+def send_through(rng, block, depth, T=16, H=2, C=32):
+    """Send random x through a stack of blocks, and a random gradient back.
+
+    Returns the size of x (its root mean square) after each block, the size of
+    the gradient of x, and the mean cosine of the angle between the results at
+    two different positions.
     """
-    parts = parts | {"attention", "feed-forward", "GELU"}
-    weights = init_transformer(rng, 1, T, C, depth, parts)
-    weights = as_tensors({name: w.astype(float) for name, w in weights.items()})
-    sizes, size = [], lambda array: math.sqrt((array * array).mean())
-    x = y = Tensor(rng.standard_normal((T, C)))
+    weights = {name: w.astype(float) for name, w in init_transformer(rng, 1, C, depth).items()}
+    params = as_tensors(weights)
+    x = y = Tensor(rng.standard_normal((1, T, C)))
+    sizes = []
     for i in range(depth):
-        y = block(y, weights, i, (1, T, H, C // H), parts)
-        sizes.append(size(y.data))
-    (y * rng.standard_normal((T, C))).sum().backward()
-    unit = y.data / np.linalg.norm(y.data, axis=1, keepdims=True)
-    cosine = ((unit @ unit.T).sum() - T) / (T * T - T)      # of different positions
-    return sizes, size(x.grad) if max(sizes) < 1e7 else math.nan, cosine
+        y = block(y, params, i, H)
+        sizes.append(root_mean_square(y.data))
+    (y * rng.standard_normal(y.shape)).sum().backward()
+    unit = y.data[0] / np.linalg.norm(y.data[0], axis=1, keepdims=True)  # (T, C)
+    cosine = ((unit @ unit.T).sum() - T) / (T * T - T)
+    return sizes, root_mean_square(x.grad), cosine
 
 
-def show_depth(rng, deepest, draws=5):
-    """What stacks do to a signal and a gradient: {stack: {depth: (size, gradient, cosine)}}."""
-    depths = [depth for depth in (2, 4, 6, 12, 24, 48) if depth <= deepest]
-    found, curves = {stack: {} for stack in STACKS}, {}
-    for stack, parts in STACKS.items():
-        for depth in depths:
-            sizes, gradients, cosines = zip(*(through(rng, parts, depth) for _ in range(draws)))
-            sizes = np.median(sizes, 0)                     # after each block
-            found[stack][depth] = sizes[-1], np.median(gradients), np.median(cosines)
-        curves[stack] = np.arange(1, depth + 1), np.log10(sizes)        # of the deepest stack
-    print("\nRandom x, and on the way back a random gradient, both of root mean square 1, in "
-          f"stacks of\nblocks (RMSNorm, GELU, no positions); medians of {draws}; nan: too much for "
-          "float64")
-    for place, title in enumerate(("size of the result", "size of the gradient at the start",
-                                   "cosine between positions: 1 if all vectors point one way")):
-        print(f"\n{title}\n{'  blocks':18}" + "".join(f"{depth:>9}" for depth in depths))
-        for stack, by_depth in found.items():
-            print(f"  {stack:16}" + "".join(f"{by_depth[depth][place]:9.3g}" for depth in depths))
-    print("With norm, no result explodes or vanishes. Attention averages positions and so makes\n"
-          "them similar; least so with pre-norm, where x itself is never rescaled.\n\n"
-          "log10 of the size after each block.  n: neither,  r: residuals,  b: both (pre-norm)")
-    print(plot({stack[0]: curves[stack] for stack in ("neither", "residuals", "both, pre-norm")}))
+def measure_depth(rng, deepest, draws=5):
+    """Medians of what send_through returns, for each kind of block and depth."""
+    found = {}
+    for mark, kind in STACKS.items():
+        for depth in [depth for depth in (2, 4, 6, 12, 24, 48) if depth <= deepest]:
+            runs = zip(*(send_through(rng, kind, depth) for _ in range(draws)))
+            found[mark, depth] = [np.median(run, axis=0) for run in runs]
     return found
 
 
-NETS = {
-    "GPT-2's parts": GPT2,
-    "no attention": GPT2 - {"attention"},
-    "no feed-forward": GPT2 - {"feed-forward"},
-    "no residuals": GPT2 - {"residuals"},
-    "no norm": GPT2 - {"norm"},
-    "post-norm": GPT2 | {"post-norm"},
-    "11's parts": GPT11,
-    "11's, no norm at all": GPT11 - {"norm", "normed queries"},
-    "11's, no token shift": GPT11 - {"shift"},
-}
+def show_table(title, found, number):
+    """Print one number of found for each kind of block and depth."""
+    depths = sorted({depth for _, depth in found})
+    print(f"\n{title}\n{'  blocks':22}" + "".join(f"{depth:>9}" for depth in depths))
+    for mark, kind in STACKS.items():
+        print(f"  {kind.__name__:20}"
+              + "".join(f"{number(*found[mark, depth]):9.2g}" for depth in depths))
 
 
-def write_sorted(weights, row, layers, heads, parts):
-    """row up to =, and what the net writes behind it, digit by digit."""
-    tensors, ids = as_tensors(weights), row[:len(row) // 2 + 1]
-    while len(ids) < len(row):
-        logits = transformer(tensors, ids[None], layers, heads, parts).data[-1]
-        ids = np.append(ids, logits.argmax())       # this recomputes everything; 11 has a KV cache
-    return "".join("0123456789="[i] for i in ids)
+def show_depth(found):
+    """Print the tables of measure_depth, and plot the sizes in the deepest stacks."""
+    print("\nRandom x forward, and a random gradient back, both of size 1, through stacks of\n"
+          "blocks")
+    show_table("size of the result", found, lambda sizes, gradient, cosine: sizes[-1])
+    print("Without either the signal vanishes; with residuals only, it explodes; any norm helps.")
+    show_table("size of the gradient of x", found, lambda sizes, gradient, cosine: gradient)
+    print("The same is true of the gradient on its way back.")
+    show_table("cosine of the angle between the results at two positions, 1 if they are the same",
+               found, lambda sizes, gradient, cosine: cosine)
+    print("Attention takes means, and so makes positions similar, until nothing tells them\n"
+          "apart. This is what residuals are for. Pre-norm, as in gpt2_block, does best:\n"
+          "there x itself is never rescaled.\n\n"
+          "log10 of the size after each block:  n: without either,  r: residuals only,\n"
+          "b: gpt2_block")
+    deepest = max(depth for _, depth in found)
+    print(plot({mark: (range(1, deepest + 1), np.log10(found[mark, deepest][0]))
+                for mark in "nrb"}))
 
 
-def show_sorting(seed, seeds, digits, layers, heads, channels, steps, lr):
-    """The table of nets: {name: [share of fresh rows sorted without error, by seed]}."""
-    print(f"\nSorting {digits} digits: {layers} blocks, {heads} heads, {channels} channels, "
-          f"{steps} steps of 32 rows.\nloss: of the last step; right: of 2000 fresh rows, those "
-          "without any error.\n\n"
-          f"{'net':26}{'weights':>10}{'loss':>9}{'right':>9}")
-    right = {}
-    for name, parts in NETS.items():
-        runs = [train_sorting(s, parts, digits, layers, heads, channels, steps, lr)
+VARIANTS = (gpt2_block, without_attention, without_feed_forward, without_residuals, without_norm,
+            post_norm, block, without_token_shift)
+
+
+def compare_variants(seed, seeds, digits, blocks, heads, channels, steps, lr):
+    """Train a sorter with each kind of block; accuracies by name, and the weights of the first."""
+    print(f"\nSorting {digits} digits: {blocks} blocks, {heads} heads, {channels} channels, "
+          f"{steps} steps of 32 rows.\nsorted: of 2000 new rows, those without any error.\n\n"
+          f"{'block':24}{'loss':>9}{'sorted':>9}")
+    accuracies, first = {}, None
+    for kind in VARIANTS:
+        runs = [train_sorting(s, kind, digits, blocks, heads, channels, steps, lr)
                 for s in range(seed, seed + seeds)]
-        right[name] = [share for _, _, share in runs]
-        spread = f" +- {np.std(right[name], ddof=1):.1%}" if seeds > 1 else ""
-        print(f"{name:26}{sum(w.size for w in runs[0][0].values()):10,}"
-              f"{np.mean([loss for _, loss, _ in runs]):9.4f}{np.mean(right[name]):9.1%}{spread}",
-              flush=True)
-        if parts == GPT2:
-            kept = runs[0][0]
-    print("Differences of a percent are chance, as --seeds=3 shows. Few blocks can do without\n"
-          "norm; in deep stacks sizes explode or vanish without it, as above.")
-    fresh = sorting(np.random.default_rng(seed), 3, digits)
-    print("\nThe first net writes: " + "  ".join(write_sorted(kept, row, layers, heads, GPT2)
-                                                 for row in fresh))
-    return right
+        first = first or runs[0][0]
+        accuracies[kind.__name__] = [accuracy for _, _, accuracy in runs]
+        spread = f" +- {np.std(accuracies[kind.__name__], ddof=1):.1%}" if seeds > 1 else ""
+        print(f"{kind.__name__:24}{np.mean([loss for _, loss, _ in runs]):9.4f}"
+              f"{np.mean(accuracies[kind.__name__]):9.1%}{spread}", flush=True)
+    print("Without attention no digit knows of the others. What else is left out hardly\n"
+          "matters in so few blocks; differences of a percent are chance, as --seeds=3\n"
+          "shows.")
+    return accuracies, first
 
 
-def main(deepest=48, digits=8, layers=4, heads=2, channels=32, steps=600, lr=0.005, seeds=1,
+def main(deepest=48, digits=8, blocks=4, heads=2, channels=32, steps=600, lr=0.005, seeds=1,
          seed=0):
-    """Check the parts, send signals through stacks of blocks, and take apart a network that sorts.
+    """Check the parts, send signals through stacks of blocks, and train networks that sort.
 
-    deepest   number of blocks in the deepest stack that signals go through, up to 48
+    deepest   number of blocks in the deepest stack that signals go through, from 2 to 48
     digits    digits in a row to sort
-    layers    number of transformer blocks
+    blocks    number of transformer blocks in the sorter
     heads     attention heads in a block
     channels  width of the residual stream
-    steps     training steps, each with 32 fresh rows
+    steps     training steps, each with 32 new rows
     lr        highest learning rate
     seeds     trainings of each network in the table, for mean and spread
     seed      the first random seed
 
-    Returns {"gradient_error" by name, "depth": {stack: {depth: (size, gradient, cosine)}},
-    "right": {network: [accuracy]}}.
+    Returns {"gradient_error" by name, "depth": {(mark, depth): [sizes, gradient,
+    cosine]}, "sorted": accuracies by kind of block}.
     """
-    if channels % heads:
-        sys.exit(f"error: {channels} channels do not divide into {heads} heads")
-    if channels // heads % 2:
-        sys.exit(f"error: {channels} channels in {heads} heads leave an odd number in each, but "
-                 "rotary positions rotate pairs")
     if deepest < 2:
         sys.exit("error: --deepest must be at least 2")
+    if channels % (2 * heads):
+        sys.exit(f"error: --channels={channels} must be a multiple of {2 * heads}: {heads} heads, "
+                 "each with pairs to rotate")
     rng = np.random.default_rng(seed)
-    errors = show_parts(rng)
-    depth = show_depth(rng, deepest)
-    with np.errstate(all="ignore"):                 # divergence shows in the loss
-        right = show_sorting(seed, seeds, digits, layers, heads, channels, steps, lr)
-    return {"gradient_error": errors, "depth": depth, "right": right}
+    errors = check_parts(rng)
+    depth = measure_depth(rng, deepest)
+    show_depth(depth)
+    with np.errstate(all="ignore"):  # a network that diverges has the loss nan
+        accuracies, weights = compare_variants(seed, seeds, digits, blocks, heads, channels, steps,
+                                               lr)
+        rows = sorting_rows(np.random.default_rng(seed), 3, digits)
+        print("\nThe first network writes: " + "  ".join(
+            write_sorted(weights, row, blocks, heads, gpt2_block) for row in rows))
+    return {"gradient_error": errors, "depth": depth, "sorted": accuracies}
 
 
 # ---- carried from 01, 02, 05, 06, 08 and 09, code unchanged: explained there ----------------
 
-def numeric_gradient(f, x, eps=1e-6):
+def numeric_gradient(f, x, eps=1e-7):
     """The slope of f() with respect to each entry of the array x.
 
     f takes no arguments: it reads x, which is changed in place, one entry at
@@ -437,7 +475,8 @@ def numeric_gradient(f, x, eps=1e-6):
 def relative_error(found, expected):
     """The largest difference between two arrays, relative to the largest expected value.
 
-    found and expected may also be sequences of numbers, or of arrays of different shapes.
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
     """
     found = np.concatenate([np.ravel(entry) for entry in found])
     expected = np.concatenate([np.ravel(entry) for entry in expected])
@@ -454,9 +493,10 @@ ROOT = math.sqrt(8 / math.pi)
 def gelu(x):
     """x times the probability that a standard normal number is below x (Hendrycks 2016).
 
-    That probability is sigmoid(2 u) within 0.0002, with u = sqrt(2/pi) (x + 0.044715 x^3).
+    That probability is sigmoid(2 u) within 0.0002, with u = sqrt(2/pi) (x +
+    0.044715 x^3).
     """
-    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))           # 2 sqrt(2/pi) = sqrt(8/pi)
+    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))  # 2 sqrt(2/pi) = sqrt(8/pi)
 
 
 def gelu_slope(x):
@@ -480,9 +520,9 @@ def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
@@ -493,7 +533,8 @@ def as_rows(x):
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    After L.backward(), .grad of every Tensor x that the number L was computed
+    from is dL/dx.
     """
 
     made = itertools.count()            # gives each Tensor a serial number
@@ -501,7 +542,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":               # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers have no small changes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -511,8 +552,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
-        are several numbers, RuntimeError if a part of the graph was released before.
+        The graph is released on the way; what the caller holds keeps its
+        .grad. ValueError if there are several numbers, RuntimeError if a part
+        of the graph was released before.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -521,11 +563,11 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # the newest: all that was computed from it has contributed
+            node = order.pop()  # the newest: all that was computed from it has contributed
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
-                node.parents = node.vjp = None          # free the memory at once
+                node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
         """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
@@ -534,6 +576,10 @@ class Tensor:
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
         return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    @property
+    def shape(self):
+        return self.data.shape
 
     def __add__(self, other):
         other = self.as_tensor(other)
@@ -557,17 +603,22 @@ class Tensor:
 
         def vjp(g):
             A, B, G = a, b, g
-            if b.ndim == 1:                             # a vector on the right is a column
+            if b.ndim == 1:                 # a vector on the right is a column
                 B, G = b[:, None], g[..., None]
-            if a.ndim == 1:                             # a vector on the left is a row
+            if a.ndim == 1:                     # a vector on the left is a row
                 A, G = a[None, :], G[..., None, :]
-            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
             if B.ndim == 2:
+                dA = as_rows(G) @ B.T
                 dB = as_rows(A).T @ as_rows(G)
             else:
+                dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
                 dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
             return dA.reshape(a.shape), dB.reshape(b.shape)
-        return Tensor(a @ b, (self, other), vjp)
+        if a.ndim > 2 and b.ndim == 2:
+            y = (as_rows(a) @ b).reshape(*a.shape[:-1], -1)
+        else:
+            y = a @ b
+        return Tensor(y, (self, other), vjp)
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
@@ -581,7 +632,7 @@ class Tensor:
     def __getitem__(self, index):
         def vjp(g):
             da = np.zeros_like(self.data)
-            np.add.at(da, index, g)                     # da[index] += g counts each place once
+            np.add.at(da, index, g)     # da[index] += g counts each place once
             return (da,)
         return Tensor(self.data[index], (self,), vjp)
 
@@ -589,9 +640,10 @@ class Tensor:
 def gradient_error(rng, f, *arrays):
     """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
 
-    A plain sum can hide an error: the entries of a softmax add up to 1 and have gradient 0.
+    A plain sum can hide an error: the entries of a softmax add up to 1 and
+    have gradient 0.
     """
-    inputs = [Tensor(array) for array in arrays]        # not copies: loss() sees each change
+    inputs = [Tensor(array) for array in arrays]  # not copies: loss() sees each change
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
@@ -619,7 +671,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean = m / (1 - beta1 ** t)                          # with bias correction
     mean_square = v / (1 - beta2 ** t)
     w -= lr * mean / (np.sqrt(mean_square) + eps)
 
@@ -635,75 +687,131 @@ def cross_entropy(logits, targets):
     p = softmax(logits); the result is a Tensor with one entry.
     """
     examples = np.arange(len(targets))
-    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
+    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
     p = np.exp(z)
     total = p.sum(axis=1, keepdims=True)
     p /= total
     loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz = p.copy()                           # dz = (p - onehot(target)) / N
         dz[examples, targets] -= 1
         return (dz * (g / len(targets)),)
     return Tensor(loss, (logits,), vjp)
 
 
 def embedding(W, ids):
-    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W, of shape (N, C).
+    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is faster.
+    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is
+    faster.
     """
     def vjp(g):
-        onehot = ids[:, None] == np.arange(len(W.data))
-        return (onehot.T.astype(g.dtype) @ g,)
+        onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
+        return (onehot.astype(g.dtype) @ as_rows(g),)         # (V, N) @ (N, C)
     return Tensor(W.data[ids], (W,), vjp)
 
 
-def rotations(start, T, D, base=1000.0):
-    """exp(i t w_j) for T positions t from start on, w_j = base^(-2j/D); complex, (T, 1, D/2)."""
-    t = np.arange(start, start + T)[:, None, None]
-    return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
+def attention_weights(Q, K, causal=True):
+    """A (..., Tq, Tk), the softmax of the scores of queries Q (..., Tq, D) and keys K (..., Tk, D).
 
-
-def rotary(x, turn):
-    """Rotary positions (Su 2021): each pair of entries of x (B, T, H, D), rotated by its angle."""
-    def rotate(x, turn):
-        pairs = x.view(np.result_type(x, np.complex64))     # the same memory, a + ib for a, b
-        return (pairs * turn.astype(pairs.dtype)).view(x.dtype)
-    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
+    The queries stand at the last Tq of the Tk positions. If causal, they see
+    no later key.
+    """
+    Tq, Tk = Q.shape[-2], K.shape[-2]
+    S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
+    if causal:
+        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)  # above the diagonal
+    S -= S.max(axis=-1, keepdims=True)     # cancels below; e^S cannot overflow
+    A = np.exp(S, out=S)               # in the place of S, which is not needed
+    A /= A.sum(axis=-1, keepdims=True)
+    return A
 
 
 def row_dot(a, b):
-    """The dot product of each row of a with the same row of b; a row is along the last axis."""
+    """The dot product of each row of a with the same row of b; rows are along the last axis."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
 def attention(q, k, v, causal=True):
-    """softmax(q k^T / sqrt(D)) v, for every head on its own (Vaswani 2017).
+    """Softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
 
-    q (B, Tq, H, D); k, v (B, Tk, H, D); the result is like q. The queries stand at the last Tq of
-    the Tk positions; if causal, they see no later ones.
+    q (B, Tq, H, D); k and v (B, Tk, H, D); the result is like q.
     """
-    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
-    Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
-    Q = Q * scale
-    E = Q @ K.swapaxes(2, 3)                                        # (B, H, Tq, Tk)
-    if causal:
-        E += np.triu(np.full((Tq, Tk), -np.inf, E.dtype), 1 + Tk - Tq)
-    if row_dot(Q, Q).max() * row_dot(K, K).max() > 40 ** 2:
-        E -= E.max(3, keepdims=True)
-    np.exp(E, out=E)
-    total = E.sum(3, keepdims=True)
-    Y = E @ V / total
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))         # (B, H, T, D)
+    A = attention_weights(Q, K, causal)                        # (B, H, Tq, Tk)
+    Y = A @ V                                                   # (B, H, Tq, D)
 
     def vjp(g):
-        G = g.swapaxes(1, 2) / total
-        dS = G @ V.swapaxes(2, 3)
-        dS -= row_dot(G, Y)
-        dS *= E                                     # dS = A * (dA - row sums of A * dA)
-        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G     # Q has its scale
-        return tuple(grad.swapaxes(1, 2) for grad in grads)
+        dY = g.swapaxes(1, 2)                                   # (B, H, Tq, D)
+        dV = A.swapaxes(2, 3) @ dY
+        dA = dY @ V.swapaxes(2, 3)                             # (B, H, Tq, Tk)
+        dS = dA - row_dot(A, dA)
+        dS *= A
+        dQ = dS @ K / math.sqrt(Q.shape[-1])
+        dK = dS.swapaxes(2, 3) @ Q / math.sqrt(Q.shape[-1])
+        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))     # (B, T, H, D)
     return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
+
+
+def rms_norm(x, eps=1e-6):
+    """x over its root mean square along the last axis (Zhang 2019); eps keeps it from 1/0."""
+    D = x.shape[-1]
+    r = 1 / np.sqrt(row_dot(x.data, x.data) / D + eps)
+    y = x.data * r
+    return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / D)),))
+
+
+def rotary(x, start=0, base=1000.0):
+    """Rotary positions (Su 2021): rotate the pairs of x (B, T, H, D); its first position is start.
+
+    Pair j, the channels 2j and 2j + 1, is rotated by t * base^(-2j/D) at
+    position t; D is even.
+    """
+    T, D = x.shape[1], x.shape[3]
+    speed = base ** (-np.arange(0, D, 2) / D)                       # (D/2,)
+    angle = np.arange(start, start + T)[:, None, None] * speed    # (T, 1, D/2)
+    turn = np.exp(1j * angle)                       # cos(angle) + i sin(angle)
+
+    def rotate(x, turn):
+        arrows = x.view(np.result_type(x, np.complex64))  # (B, T, H, D/2), a + i b
+        return (arrows * turn.astype(arrows.dtype)).view(x.dtype)  # (B, T, H, D)
+    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
+
+
+def extend(cache, name, new):
+    """new (B, T, H, D) behind what the dict cache holds under name; the cache then holds both."""
+    array = new.data
+    if name in cache:
+        array = np.concatenate([cache[name], array], axis=1)
+    cache[name] = array
+    return Tensor(array)
+
+
+def queries_keys_values(x, weights, i, heads, start=0):
+    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
+    B, T, C = x.shape
+    q, k, v = ((x @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
+               for name in ("query", "key", "value"))
+    return rotary(rms_norm(q), start), rotary(rms_norm(k), start), v
+
+
+def self_attention(x, weights, i, heads, cache=None):
+    """Each position of x (B, T, C) reads from itself and from earlier ones; the result is like x.
+
+    weights are Tensors (C, C): f"{i}.query", f"{i}.key", f"{i}.value" and
+    f"{i}.out". With a cache, a dict, x follows on the positions of earlier
+    calls.
+    """
+    start = 0
+    if cache is not None and f"{i}.key" in cache:
+        start = cache[f"{i}.key"].shape[1]
+    q, k, v = queries_keys_values(x, weights, i, heads, start)   # (B, T, H, D)
+    if cache is not None:
+        k = extend(cache, f"{i}.key", k)                 # (B, start + T, H, D)
+        v = extend(cache, f"{i}.value", v)
+    y = attention(q, k, v).reshape(*x.shape)    # (B, T, C), heads side by side
+    return y @ weights[f"{i}.out"]
 
 
 # ---- plumbing, the same in every file: nothing about neural networks ------------------------
@@ -712,7 +820,7 @@ def plot(curves, width=72, height=14):
     """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
     curves = {mark: np.array(curve, float) for mark, curve in curves.items()}
     curves = {mark: curve[:, np.isfinite(curve).all(0)] for mark, curve in curves.items()}
-    points = np.concatenate(list(curves.values()), axis=1)          # (2, all points)
+    points = np.concatenate(list(curves.values()), axis=1)    # (2, all points)
     if points.size == 0:
         return "(no finite value to plot)"
     left, low = points.min(axis=1)
@@ -735,14 +843,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -753,7 +861,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -762,7 +870,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script

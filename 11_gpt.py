@@ -2,19 +2,16 @@
 
 A language model gives each possible next character a probability. p(text) is the
 product of all p(character, given all before it); here, all before it in a row of
---block characters. The loss is the mean of -ln p, in nats per character. A
+--context characters. The loss is the mean of -ln p, in nats per character. A
 uniform guess among V characters costs ln V.
 
-Every character has a vector x of C numbers, the residual stream, to which each
-layer adds what it finds:
+Every character has a vector x of C numbers, the residual stream. The model:
 
-    x = norm(embed[character])
-    x = x + attend(norm(x))         information moves to later positions only;
-                                    queries and keys are normalized, and rotated
-                                    by their positions
-    x = x + feed(shift(norm(x)))    each position works on what it and the one
-                                    before it know
-    logits = norm(x) @ head         after the last block
+    x = rms_norm(embedding(embed, ids))
+    x = block(x)                              four times; each is
+        x = x + self_attention(rms_norm(x))   information moves to later positions
+        x = x + feed_forward(token_shift(rms_norm(x)))      each works by itself
+    logits = rms_norm(x) @ head
 
 Run           python 11_gpt.py
 Expect        4 to 5 minutes on two cores, 0.2 GB; a validation loss of 1.47 to 1.49
@@ -24,8 +21,9 @@ Try           --data=my.txt      your own text; --help lists all options
 Left out      dropout; tokens longer than a character (08); half precision
 Carried from  05: topological_order, unbroadcast, as_rows, Tensor, as_tensors.
               06: adam, newton_schulz, muon, warmup_linear, cross_entropy.
-               08: encode, embedding, rotations, rotary.
-              09: row_dot, attention.  10: rms_norm, feed_forward, token_shift
+              08: encode, embedding.  09: attention_weights, row_dot, attention, rms_norm,
+              rotary, extend, queries_keys_values, self_attention.
+              10: feed_forward, token_shift, block
 """
 import argparse, contextlib, gzip, hashlib, http.client, inspect, io, itertools, json, math
 import os, shutil, signal, sys, tempfile, time, urllib.request, zipfile, zlib
@@ -33,119 +31,189 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-if "numpy" not in sys.modules:          # one BLAS thread, because we split the batch ourselves
+if "numpy" not in sys.modules:  # one BLAS thread, because we split the batch ourselves
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
                  "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(name, "1")
 
 import numpy as np
 
-# B batch, T positions, C channels, H heads, D = C/H, V vocabulary; N = B*T rows, one per character
+# B rows in a batch, T positions in a row, C channels, H heads, D = C / H, V
+# characters
 
 
 # ---- new here: the model and its parts, from 08 to 10 -----------------------------------------
 
-def embedding(W, ids):
-    """W[ids], the rows of W (V, C) that ids (N,) pick: onehot W, of shape (N, C).
-
-    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is faster.
-    """
-    def vjp(g):
-        onehot = ids[:, None] == np.arange(len(W.data))
-        return (onehot.T.astype(g.dtype) @ g,)
-    return Tensor(W.data[ids], (W,), vjp)
-
-
-def rotations(start, T, D, base=1000.0):
-    """exp(i t w_j) for T positions t from start on, w_j = base^(-2j/D); complex, (T, 1, D/2)."""
-    t = np.arange(start, start + T)[:, None, None]
-    return np.exp(1j * t * base ** (-np.arange(0, D, 2) / D))
-
-
-def rotary(x, turn):
-    """Rotary positions (Su 2021): each pair of entries of x (B, T, H, D), rotated by its angle."""
-    def rotate(x, turn):
-        pairs = x.view(np.result_type(x, np.complex64))     # the same memory, a + ib for a, b
-        return (pairs * turn.astype(pairs.dtype)).view(x.dtype)
-    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
-
-
 def row_dot(a, b):
-    """The dot product of each row of a with the same row of b; a row is along the last axis."""
+    """The dot product of each row of a with the same row of b; rows are along the last axis."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
-def attention(q, k, v, causal=True):
-    """softmax(q k^T / sqrt(D)) v, for every head on its own (Vaswani 2017).
+def embedding(W, ids):
+    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    q (B, Tq, H, D); k, v (B, Tk, H, D); the result is like q. The queries stand at the last Tq of
-    the Tk positions; if causal, they see no later ones.
+    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is
+    faster.
     """
-    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))            # (B, H, T, D)
-    Tq, Tk, scale = Q.shape[2], K.shape[2], 1 / math.sqrt(Q.shape[3])
-    Q = Q * scale
-    E = Q @ K.swapaxes(2, 3)                                        # (B, H, Tq, Tk)
-    if causal:
-        E += np.triu(np.full((Tq, Tk), -np.inf, E.dtype), 1 + Tk - Tq)
-    if row_dot(Q, Q).max() * row_dot(K, K).max() > 40 ** 2:
-        E -= E.max(3, keepdims=True)
-    np.exp(E, out=E)
-    total = E.sum(3, keepdims=True)
-    Y = E @ V / total
-
     def vjp(g):
-        G = g.swapaxes(1, 2) / total
-        dS = G @ V.swapaxes(2, 3)
-        dS -= row_dot(G, Y)
-        dS *= E                                     # dS = A * (dA - row sums of A * dA)
-        grads = dS @ K * scale, dS.swapaxes(2, 3) @ Q, E.swapaxes(2, 3) @ G     # Q has its scale
-        return tuple(grad.swapaxes(1, 2) for grad in grads)
-    return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
+        onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
+        return (onehot.astype(g.dtype) @ as_rows(g),)         # (V, N) @ (N, C)
+    return Tensor(W.data[ids], (W,), vjp)
 
 
 def rms_norm(x, eps=1e-6):
-    """RMSNorm (Zhang 2019): x over its root mean square along the last axis."""
-    C = x.data.shape[-1]
-    r = 1 / np.sqrt(row_dot(x.data, x.data) / C + eps)
+    """x over its root mean square along the last axis (Zhang 2019); eps keeps it from 1/0."""
+    D = x.shape[-1]
+    r = 1 / np.sqrt(row_dot(x.data, x.data) / D + eps)
     y = x.data * r
-    return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / C)),))
+    return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / D)),))
 
 
-def feed_forward(x, up, down):
-    """max(x up, 0)^2 down: two matrices with a squared ReLU between them (So 2021).
+def rotary(x, start=0, base=1000.0):
+    """Rotary positions (Su 2021): rotate the pairs of x (B, T, H, D); its first position is start.
 
-    x (N, C), up (C, 4C), down (4C, C). One operation keeps one (N, 4C) array instead of three.
+    Pair j, the channels 2j and 2j + 1, is rotated by t * base^(-2j/D) at
+    position t; D is even.
     """
-    root = x.data @ up.data                         # after the next line, the root of h
-    np.maximum(root, 0, out=root)
+    T, D = x.shape[1], x.shape[3]
+    speed = base ** (-np.arange(0, D, 2) / D)                       # (D/2,)
+    angle = np.arange(start, start + T)[:, None, None] * speed    # (T, 1, D/2)
+    turn = np.exp(1j * angle)                       # cos(angle) + i sin(angle)
+
+    def rotate(x, turn):
+        arrows = x.view(np.result_type(x, np.complex64))  # (B, T, H, D/2), a + i b
+        return (arrows * turn.astype(arrows.dtype)).view(x.dtype)  # (B, T, H, D)
+    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
+
+
+def attention_weights(Q, K, causal=True):
+    """A (..., Tq, Tk), the softmax of the scores of queries Q (..., Tq, D) and keys K (..., Tk, D).
+
+    The queries stand at the last Tq of the Tk positions. If causal, they see
+    no later key.
+    """
+    Tq, Tk = Q.shape[-2], K.shape[-2]
+    S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
+    if causal:
+        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)  # above the diagonal
+    S -= S.max(axis=-1, keepdims=True)     # cancels below; e^S cannot overflow
+    A = np.exp(S, out=S)               # in the place of S, which is not needed
+    A /= A.sum(axis=-1, keepdims=True)
+    return A
+
+
+def attention(q, k, v, causal=True):
+    """Softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
+
+    q (B, Tq, H, D); k and v (B, Tk, H, D); the result is like q.
+    """
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))         # (B, H, T, D)
+    A = attention_weights(Q, K, causal)                        # (B, H, Tq, Tk)
+    Y = A @ V                                                   # (B, H, Tq, D)
 
     def vjp(g):
-        da = (2 * g) @ down.data.T                  # 2 goes to g, the smaller array
+        dY = g.swapaxes(1, 2)                                   # (B, H, Tq, D)
+        dV = A.swapaxes(2, 3) @ dY
+        dA = dY @ V.swapaxes(2, 3)                             # (B, H, Tq, Tk)
+        dS = dA - row_dot(A, dA)
+        dS *= A
+        dQ = dS @ K / math.sqrt(Q.shape[-1])
+        dK = dS.swapaxes(2, 3) @ Q / math.sqrt(Q.shape[-1])
+        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))     # (B, T, H, D)
+    return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
+
+
+def extend(cache, name, new):
+    """new (B, T, H, D) behind what the dict cache holds under name; the cache then holds both."""
+    array = new.data
+    if name in cache:
+        array = np.concatenate([cache[name], array], axis=1)
+    cache[name] = array
+    return Tensor(array)
+
+
+def queries_keys_values(x, weights, i, heads, start=0):
+    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
+    B, T, C = x.shape
+    q, k, v = ((x @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
+               for name in ("query", "key", "value"))
+    return rotary(rms_norm(q), start), rotary(rms_norm(k), start), v
+
+
+def self_attention(x, weights, i, heads, cache=None):
+    """Each position of x (B, T, C) reads from itself and from earlier ones; the result is like x.
+
+    weights are Tensors (C, C): f"{i}.query", f"{i}.key", f"{i}.value" and
+    f"{i}.out". With a cache, a dict, x follows on the positions of earlier
+    calls.
+    """
+    start = 0
+    if cache is not None and f"{i}.key" in cache:
+        start = cache[f"{i}.key"].shape[1]
+    q, k, v = queries_keys_values(x, weights, i, heads, start)   # (B, T, H, D)
+    if cache is not None:
+        k = extend(cache, f"{i}.key", k)                 # (B, start + T, H, D)
+        v = extend(cache, f"{i}.value", v)
+    y = attention(q, k, v).reshape(*x.shape)    # (B, T, C), heads side by side
+    return y @ weights[f"{i}.out"]
+
+
+def feed_forward(x, weights, i):
+    """max(x @ up, 0)^2 @ down (So 2021); x (B, T, C), and so the result.
+
+    weights are Tensors, f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
+    """
+    up, down = weights[f"{i}.up"], weights[f"{i}.down"]
+    X = as_rows(x.data)                                       # (N, C), N = B T
+    root = X @ up.data
+    np.maximum(root, 0, out=root)                      # (N, 4C), the root of h
+    Y = (root * root) @ down.data                                   # (N, C)
+
+    def vjp(g):
+        dY = as_rows(g)
+        da = (2 * dY) @ down.data.T                                 # (N, 4C)
         da *= root
-        return da @ up.data.T, x.data.T @ da, (root * root).T @ g
-    return Tensor((root * root) @ down.data, (x, up, down), vjp)
+        dX = (da @ up.data.T).reshape(x.shape)
+        return dX, X.T @ da, (root * root).T @ dY
+    return Tensor(Y.reshape(x.shape), (x, up, down), vjp)
 
 
 def token_shift(x, mix, before):
-    """y_t = x_t + mix * x_(t-1): each position sees the one before it (after So 2021, Peng 2023).
+    """y_t = x_t + mix * x_(t-1) for x (B, T, C) and mix (C,) (after So 2021, Peng 2023).
 
-    x (B, T, C), mix (C,); before (B, 1, C) is an array, what stands in front of x: no gradient.
+    before (B, 1, C) is the array that stands in front of x: zeros, if x begins
+    the row.
     """
-    previous = np.concatenate([before, x.data[:, :-1]], 1)
+    previous = np.concatenate([before, x.data[:, :-1]], axis=1)     # (B, T, C)
 
     def vjp(g):
         dx = g.copy()
         dx[:, :-1] += g[:, 1:] * mix.data
-        return dx, (g * previous).sum((0, 1))
+        return dx, (g * previous).sum(axis=(0, 1))
     return Tensor(x.data + mix.data * previous, (x, mix), vjp)
 
 
-def init_weights(rng, V, C, layers):
+def block(x, weights, i, heads, cache=None):
+    """One transformer block of 11, number i; x (B, T, C), and so the result.
+
+    With a cache, a dict, x follows on the positions of earlier calls (09).
+    """
+    x = x + self_attention(rms_norm(x), weights, i, heads, cache)
+    h = rms_norm(x)
+    before = np.zeros_like(h.data[:, :1])
+    if cache is not None:
+        before = cache.get(f"{i}.last", before)
+        cache[f"{i}.last"] = h.data[:, -1:]
+    x = x + feed_forward(token_shift(h, weights[f"{i}.mix"], before), weights, i)
+    return x
+
+
+def init_weights(rng, V, C, blocks):
     """All weights by name.
 
-    out and down are 0, so that at first no layer adds anything. The head also starts at zero, so
-    the first predictions are uniform. Unlike in 06 these zeros do receive gradients: first the
-    head, then out and down.
+    out and down are 0, so that at first no block adds anything. The head also
+    starts at zero, so the first predictions are uniform. Unlike in 06 these
+    zeros do receive gradients: first the head, then out and down.
     """
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
@@ -154,7 +222,7 @@ def init_weights(rng, V, C, layers):
         return np.zeros(shape, np.float32)
 
     weights = {"embed": rng.standard_normal((V, C), np.float32), "head": zeros(C, V)}
-    for i in range(layers):
+    for i in range(blocks):
         weights |= {
             f"{i}.query": matrix(C, C),
             f"{i}.key": matrix(C, C),
@@ -167,46 +235,29 @@ def init_weights(rng, V, C, layers):
     return weights
 
 
-def gpt(weights, ids, heads, cache=None):
-    """Logits (N, V) of the character after each of ids (B, T); weights are Tensors.
+def gpt(weights, ids, blocks, heads, cache=None):
+    """Logits (B, T, V) of the character after each of ids (B, T); weights are Tensors.
 
-    cache: a dict in which block i keeps what later positions need of earlier ones. With it, ids
-    are the characters that have come since the last call.
+    With a cache, a dict that is empty at first, ids follow on those of earlier
+    calls.
     """
-    B, T = ids.shape
-    C = weights["embed"].data.shape[1]
-    past = cache[0][0].data.shape[1] if cache else 0                # positions in the cache
-    turn = rotations(past, T, C // heads)
-    before = np.zeros((B, 1, C), np.float32)                        # in front of the text
-    x = rms_norm(embedding(weights["embed"], ids.ravel()))          # (N, C)
-    for i in range(len(weights) // 7):                              # 7 arrays in a block
-        h = rms_norm(x)
-        q, k, v = ((h @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
-                   for name in ("query", "key", "value"))
-        q = rotary(rms_norm(q), turn)
-        k = rotary(rms_norm(k), turn)
-        if past:
-            keys, values, before = cache[i]
-            k = Tensor(np.concatenate([keys.data, k.data], 1))
-            v = Tensor(np.concatenate([values.data, v.data], 1))
-        x = x + attention(q, k, v).reshape(B * T, C) @ weights[f"{i}.out"]
-        h = rms_norm(x).reshape(B, T, C)
-        if cache is not None:
-            cache[i] = k, v, h.data[:, -1:]
-        h = token_shift(h, weights[f"{i}.mix"], before).reshape(B * T, C)
-        x = x + feed_forward(h, weights[f"{i}.up"], weights[f"{i}.down"])
-    return rms_norm(x) @ weights["head"]
+    x = rms_norm(embedding(weights["embed"], ids))                  # (B, T, C)
+    for i in range(blocks):
+        x = block(x, weights, i, heads, cache)
+    return rms_norm(x) @ weights["head"]                            # (B, T, V)
 
 
-def loss_on(weights, rows, heads):
-    """The mean loss over rows (B, T+1) of ids, each character predicting the next."""
-    return cross_entropy(gpt(weights, rows[:, :-1], heads), rows[:, 1:].ravel())
+def loss_on(weights, rows, blocks, heads):
+    """The mean loss over rows (B, T+1) of ids, in which each character predicts the next."""
+    logits = gpt(weights, rows[:, :-1], blocks, heads)
+    V = logits.shape[-1]
+    return cross_entropy(logits.reshape(-1, V), rows[:, 1:].ravel())
 
 
-def gradients(weights, rows, heads):
+def gradients(weights, rows, blocks, heads):
     """The loss on rows, and its gradient for each weight by name; weights are arrays."""
     params = as_tensors(weights)
-    loss = loss_on(params, rows, heads)
+    loss = loss_on(params, rows, blocks, heads)
     loss.backward()
     return loss.data.item(), {name: tensor.grad for name, tensor in params.items()}
 
@@ -220,30 +271,31 @@ def sample(run, prompt, tokens, temperature, top_k, seed):
     """
     rng = np.random.default_rng(seed)
     params = as_tensors(run.best or run.weights)
-    block, heads = run.settings["block"], run.settings["heads"]
-    context = list(encode(prompt, run.characters)) or [0]
-    new = context[-block:]                          # ids that are not in the cache yet
+    context = run.settings["context"]
+    ids = list(encode(prompt, run.characters)) or [0]
+    new = ids[-context:]                    # ids that are not in the cache yet
     cache, cached = {}, 0
     for _ in range(tokens):
-        if cached + len(new) > block:               # full: restart from the newer half
-            new = context[-max(1, block // 2):]
+        if cached + len(new) > context:     # full: restart from the newer half
+            new = ids[-max(1, context // 2):]
             cache, cached = {}, 0
         with np.errstate(all="ignore"):
-            logits = gpt(params, np.array([new]), heads, cache).data[-1].astype(float)
+            logits = gpt(params, np.array([new]), run.settings["blocks"], run.settings["heads"],
+                         cache).data[0, -1].astype(float)
         if not np.isfinite(logits).all():
             sys.exit("error: the weights are too large: lower --lr")
         cached += len(new)
         if 0 < top_k < len(logits):
             logits[logits < np.sort(logits)[-top_k]] = -np.inf
-        p = np.exp((logits - logits.max()) / max(temperature, 1e-9))    # at 0 only the best is left
+        p = np.exp((logits - logits.max()) / max(temperature, 1e-9))  # at 0 only the best is left
         new = [int(rng.choice(len(p), p=p / p.sum()))]
-        context += new
+        ids += new
         yield run.characters[new[0]]
 
 
 # ---- new here: training on many threads or machines -------------------------------------------
 
-SHARD = 512                                         # characters that one thread takes at a time
+SHARD = 512                        # characters that one thread takes at a time
 
 
 def average(arrays, comm):
@@ -254,16 +306,16 @@ def average(arrays, comm):
             array /= comm.size
 
 
-def mean_gradients(weights, rows, heads, pool, comm):
+def mean_gradients(weights, rows, blocks, heads, pool, comm):
     """gradients() of all rows: the mean over shards, which the threads share, and over machines.
 
-    NumPy releases Python's global lock (the GIL), so threads do work side by side, and a shard's
-    arrays stay in the processor's cache. Its size does not depend on the threads, so neither do
-    the sums.
+    NumPy releases Python's global lock (the GIL), so threads do work side by
+    side, and a shard's arrays stay in the processor's cache. Its size does not
+    depend on the threads, so neither do the sums.
     """
     B, T = len(rows), rows.shape[1] - 1
     size = max(n for n in range(1, max(1, SHARD // T) + 1) if B % n == 0)
-    results = list(pool.map(lambda shard: gradients(weights, shard, heads),
+    results = list(pool.map(lambda shard: gradients(weights, shard, blocks, heads),
                             np.split(rows, B // size)))
     loss = np.array(sum(loss for loss, _ in results) / len(results))
     mean = pool.map(lambda name: sum(grads[name] for _, grads in results) / len(results), weights)
@@ -275,8 +327,9 @@ def mean_gradients(weights, rows, heads, pool, comm):
 def update(run, grads, factor, pool):
     """Muon for the matrices in the blocks, Adam with a sixth of its rate for all else.
 
-    A row of embed, or a column of head, belongs to one character, frequent or rare: directions
-    there should not all get the same length (after Jordan 2024).
+    A row of embed, or a column of head, belongs to one character, frequent or
+    rare: directions there should not all get the same length (after Jordan
+    2024).
     """
     lr = factor * run.settings["lr"]
     decay = run.settings["decay"]
@@ -287,18 +340,18 @@ def update(run, grads, factor, pool):
             adam(w, dw, state, lr / 6)
         else:
             muon(w, dw, state, lr, decay)
-    list(pool.map(step, grads))                     # list() waits for all of them
+    list(pool.map(step, grads))                  # list() waits for all of them
 
 
 def validate(run, s, ids, pool):
     """Measure the loss on all whole rows of ids, keep the best weights, show what they write."""
-    rows = np.lib.stride_tricks.sliding_window_view(ids, s.block + 1)[::s.block]
-    size = max(1, SHARD // s.block)
+    rows = np.lib.stride_tricks.sliding_window_view(ids, s.context + 1)[::s.context]
+    size = max(1, SHARD // s.context)
     shards = [rows[i:i + size] for i in range(0, len(rows), size)]
     params = as_tensors(run.weights)
 
     def total(shard):
-        return len(shard) * loss_on(params, shard, s.heads).data.item()
+        return len(shard) * loss_on(params, shard, s.blocks, s.heads).data.item()
     loss = sum(pool.map(total, shards)) / len(rows)
     if not math.isfinite(loss):
         sys.exit(f"error: training diverges at step {len(run.losses)}: lower --lr")
@@ -325,25 +378,26 @@ def train(run, s, last, ids, validation_ids, pool, comm):
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     first = shown = len(run.losses)
     seconds = 0.0
-    halt = np.zeros(1)                              # above 0 if any process was interrupted
+    halt = np.zeros(1)                 # above 0 if any process was interrupted
     print(f"{'step':>7} {'loss':>8} {'char/s':>9} {'left':>6}")
     with interrupts() as caught:
         for step in range(first + 1, last + 1):
             began = time.perf_counter()
-            starts = run.rng.integers(len(ids) - s.block, size=(ranks, s.batch, 1))
-            rows = ids[starts[rank] + np.arange(s.block + 1)]
-            loss, grads = mean_gradients(run.weights, rows, s.heads, pool, comm)
+            starts = run.rng.integers(len(ids) - s.context, size=(ranks, s.batch, 1))
+            rows = ids[starts[rank] + np.arange(s.context + 1)]
+            loss, grads = mean_gradients(run.weights, rows, s.blocks, s.heads, pool,
+                                         comm)
             update(run, grads, warmup_linear(step, s.steps), pool)
             run.losses.append(loss)
             seconds += time.perf_counter() - began
 
             halt[:] = len(caught)
             average([halt], comm)
-            early = step in (s.eval_every // 20, s.eval_every // 4)     # noise turns into words
+            early = step in (s.eval_every // 20, s.eval_every // 4)  # noise turns into words
             measure = early or step % s.eval_every == 0 or step == s.steps
             pause = step == last or halt.any()
             if measure or pause or step == first + 1 or step % max(1, s.eval_every // 10) == 0:
-                speed = (step - first) * ranks * s.batch * s.block / seconds
+                speed = (step - first) * ranks * s.batch * s.context / seconds
                 left = int(seconds / (step - first) * (last - step))
                 print(f"{step:7} {np.mean(run.losses[shown:]):8.4f} {speed:9.0f} "
                       f"{left // 60:3}:{left % 60:02}", flush=True)
@@ -368,14 +422,14 @@ def train(run, s, last, ids, validation_ids, pool, comm):
 
 # ---- new here: checkpoints ----------------------------------------------------------------
 
-TRAINING = dict(data=str, steps=int, batch=int, block=int, layers=int, heads=int, channels=int,
+TRAINING = dict(data=str, steps=int, batch=int, context=int, blocks=int, heads=int, channels=int,
                 lr=float, decay=float, eval_every=int, seed=int)
 
 
 def new_run(settings, characters):
     """All that training changes, or needs to go on as if it had never stopped."""
     rng = np.random.default_rng(settings["seed"])
-    weights = init_weights(rng, len(characters), settings["channels"], settings["layers"])
+    weights = init_weights(rng, len(characters), settings["channels"], settings["blocks"])
     return SimpleNamespace(settings=settings, characters=characters, rng=rng, weights=weights,
                            best={}, states={name: {} for name in weights}, losses=[],
                            validation=[])
@@ -438,19 +492,19 @@ def load(path):
         return run
     except OSError as problem:
         sys.exit(f"error: cannot read the checkpoint {path}: {problem}")
-    except Exception:                               # a damaged file may raise anything
+    except Exception:                       # a damaged file may raise anything
         sys.exit(f"error: {path} is not a whole checkpoint of 11_gpt.py")
 
 
 def merge_settings(asked, parameters, run, path):
     """Settings of a resumed run: what it was trained with, except what is now asked to differ."""
     changed = {name: value for name, value in asked.items() if value != parameters[name].default}
-    for name in "layers", "heads", "channels":
+    for name in "blocks", "heads", "channels":
         if changed.get(name, run.settings[name]) != run.settings[name]:
             sys.exit(f"error: {path} holds a GPT with {name}={run.settings[name]}, "
                      f"not {asked[name]}")
     run.settings |= {name: changed[name] for name in TRAINING if name in changed}
-    if asked["steps"] and {"data", "block"} & changed.keys():   # old losses, and the best, are void
+    if asked["steps"] and {"data", "context"} & changed.keys():     # the old losses are void
         run.validation, run.best = [], {}
     return asked | run.settings
 
@@ -472,17 +526,17 @@ def prepare(s, run):
     """Read the text and start a run, unless one is resumed; returns the run and all ids."""
     name, text = read_text(s.data)
     characters = "".join(sorted(set(text)))
-    needed = 10 * (s.block + 1)
+    needed = 10 * (s.context + 1)
     if len(text) < needed:
-        sys.exit(f"error: {name} has {len(text)} characters, but --block={s.block} needs {needed}, "
-                 "because a tenth is kept for validation")
+        sys.exit(f"error: {name} has {len(text)} characters, but --context={s.context} needs "
+                 f"{needed}, because a tenth is kept for validation")
     if run and run.characters != characters:
         sys.exit(f"error: {name} has other characters than the text of the checkpoint")
     run = run or new_run({key: getattr(s, key) for key in TRAINING}, characters)
     size = sum(w.size for w in run.weights.values())
     print(f"Text: {name}, {len(text):,} characters, {len(characters)} different; "
           "its last tenth is for validation.\n"
-          f"GPT: {s.layers} layers, {s.heads} heads, {s.channels} channels, {size:,} parameters.\n"
+          f"GPT: {s.blocks} blocks, {s.heads} heads, {s.channels} channels, {size:,} parameters.\n"
           f"A uniform guess costs ln {len(characters)} = {math.log(len(characters)):.4f}.")
     return run, encode(text, characters)
 
@@ -503,17 +557,18 @@ def train_on_threads(run, s, last, ids, comm, here):
 
     Of the processes in comm, here is the number that shares this machine.
     """
-    affinity = getattr(os, "sched_getaffinity", None)       # on Linux: the cores that we may use
+    affinity = getattr(os, "sched_getaffinity", None)  # on Linux: the cores that we may use
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
-        cores = 1                                   # in a notebook, BLAS has the threads already
+        cores = 1                 # in a notebook, BLAS has the threads already
     threads, ranks = s.threads or max(1, cores // here), comm.size if comm else 1
     left = last - len(run.losses)
     with ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)) as pool:
         start = time.perf_counter()
-        mean_gradients(run.weights, np.tile(ids[:s.block + 1], (s.batch, 1)), s.heads, pool, None)
+        rows = np.tile(ids[:s.context + 1], (s.batch, 1))
+        mean_gradients(run.weights, rows, s.blocks, s.heads, pool, None)
         minutes = (time.perf_counter() - start) * left / 60
-        print(f"Training: {left} steps of {ranks * s.batch} x {s.block} characters on {threads} "
+        print(f"Training: {left} steps of {ranks * s.batch} x {s.context} characters on {threads} "
               f"thread{'s' * (threads > 1)}, about {minutes:.1f} minutes.\n", flush=True)
         cut, start = int(0.9 * len(ids)), time.perf_counter()
         stepping = train(run, s, last, ids[:cut], ids[cut:], pool, comm)
@@ -535,7 +590,7 @@ def write(run, s):
 
 
 def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0.8, top_k=0,
-         steps=1000, stop=0, batch=32, block=128, layers=4, heads=4, channels=128, lr=0.03,
+         steps=1000, stop=0, batch=32, context=128, blocks=4, heads=4, channels=128, lr=0.03,
          decay=0.3, eval_every=250, seed=0, threads=0):
     """Train a GPT on a text, keep it in a file, and write on in the manner of the text.
 
@@ -549,8 +604,8 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     steps        updates in all, over which the learning rate falls to 0; 0 only writes
     stop         pause after this step, to be resumed; 0 for no pause
     batch        rows of text in an update (under MPI, in each process)
-    block        context length: characters in a row
-    layers       number of transformer blocks
+    context      context length: characters in a row
+    blocks       number of transformer blocks
     heads        attention heads in a block
     channels     width of the residual stream
     lr           highest learning rate of Muon; Adam's is a sixth of it
@@ -565,7 +620,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     """
     typed = dict(locals())
     parameters = inspect.signature(main).parameters
-    s = {name: type(p.default)(typed[name]) for name, p in parameters.items()}     # from NumPy, too
+    s = {name: type(p.default)(typed[name]) for name, p in parameters.items()}  # from NumPy, too
     run = None
     if resume:
         run = load(resume)
@@ -578,7 +633,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
                  "but rotary positions rotate pairs")
     seconds, stepping = 0.0, math.nan
     comm, here = mpi_processes()
-    if comm and comm.rank:                          # one process speaks and writes for all
+    if comm and comm.rank:              # one process speaks and writes for all
         s.out, sys.stdout = "", open(os.devnull, "w", encoding="utf-8")
     done = len(run.losses) if run else 0
     last = min(s.steps, s.stop or s.steps)
@@ -590,7 +645,7 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
         seconds, stepping = train_on_threads(run, s, last, ids, comm, here)
         show(run)
     measured, losses = zip(*(run.validation or [[len(run.losses), math.nan]]))
-    speed = (last - done) * (comm.size if comm else 1) * s.batch * s.block / stepping
+    speed = (last - done) * (comm.size if comm else 1) * s.batch * s.context / stepping
     if done < last:
         print(f"val loss {losses[-1]:.4f} after {measured[-1]} steps, {seconds:.1f} s, "
               f"{speed:.0f} char/s\n")
@@ -617,9 +672,9 @@ def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))           # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)                            # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
@@ -630,7 +685,8 @@ def as_rows(x):
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed from is dL/dx.
+    After L.backward(), .grad of every Tensor x that the number L was computed
+    from is dL/dx.
     """
 
     made = itertools.count()            # gives each Tensor a serial number
@@ -638,7 +694,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":               # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers have no small changes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -648,8 +704,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its .grad. ValueError if there
-        are several numbers, RuntimeError if a part of the graph was released before.
+        The graph is released on the way; what the caller holds keeps its
+        .grad. ValueError if there are several numbers, RuntimeError if a part
+        of the graph was released before.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -658,11 +715,11 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()          # the newest: all that was computed from it has contributed
+            node = order.pop()  # the newest: all that was computed from it has contributed
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
-                node.parents = node.vjp = None          # free the memory at once
+                node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
         """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
@@ -671,6 +728,10 @@ class Tensor:
     def as_tensor(self, other):
         """other as a Tensor; a number or an array becomes one of the same dtype."""
         return other if isinstance(other, Tensor) else Tensor(np.asarray(other, self.data.dtype))
+
+    @property
+    def shape(self):
+        return self.data.shape
 
     def __add__(self, other):
         other = self.as_tensor(other)
@@ -686,17 +747,22 @@ class Tensor:
 
         def vjp(g):
             A, B, G = a, b, g
-            if b.ndim == 1:                             # a vector on the right is a column
+            if b.ndim == 1:                 # a vector on the right is a column
                 B, G = b[:, None], g[..., None]
-            if a.ndim == 1:                             # a vector on the left is a row
+            if a.ndim == 1:                     # a vector on the left is a row
                 A, G = a[None, :], G[..., None, :]
-            dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
             if B.ndim == 2:
+                dA = as_rows(G) @ B.T
                 dB = as_rows(A).T @ as_rows(G)
             else:
+                dA = unbroadcast(G @ B.swapaxes(-1, -2), A.shape)
                 dB = unbroadcast(A.swapaxes(-1, -2) @ G, B.shape)
             return dA.reshape(a.shape), dB.reshape(b.shape)
-        return Tensor(a @ b, (self, other), vjp)
+        if a.ndim > 2 and b.ndim == 2:
+            y = (as_rows(a) @ b).reshape(*a.shape[:-1], -1)
+        else:
+            y = a @ b
+        return Tensor(y, (self, other), vjp)
 
     def reshape(self, *shape):
         return Tensor(self.data.reshape(*shape), (self,), lambda g: (g.reshape(self.data.shape),))
@@ -719,7 +785,7 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     m += (1 - beta1) * dw
     v *= beta2
     v += (1 - beta2) * dw * dw
-    mean = m / (1 - beta1 ** t)                             # with bias correction
+    mean = m / (1 - beta1 ** t)                          # with bias correction
     mean_square = v / (1 - beta2 ** t)
     w -= lr * mean / (np.sqrt(mean_square) + eps)
 
@@ -729,7 +795,7 @@ def newton_schulz(G, steps=5):
 
     A step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of each singular value s.
     """
-    if G.shape[0] > G.shape[1]:                         # so that X X^T is the smaller product
+    if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
     X = G / (np.linalg.norm(G) + 1e-7)
     for _ in range(steps):
@@ -743,8 +809,8 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.95):
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += (1 - beta) * dw
-    ahead = beta * m + (1 - beta) * dw                      # Nesterov: the next m if dw stays
-    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))        # to the shape, see above
+    ahead = beta * m + (1 - beta) * dw       # Nesterov: the next m if dw stays
+    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))  # to the shape, see above
     w *= 1 - lr * decay
     w -= lr * fit * newton_schulz(ahead)
 
@@ -760,14 +826,14 @@ def cross_entropy(logits, targets):
     p = softmax(logits); the result is a Tensor with one entry.
     """
     examples = np.arange(len(targets))
-    z = logits.data - logits.data.max(axis=1, keepdims=True)    # the shift cancels in p
+    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
     p = np.exp(z)
     total = p.sum(axis=1, keepdims=True)
     p /= total
     loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
 
     def vjp(g):
-        dz = p.copy()                                       # dz = (p - onehot(target)) / N
+        dz = p.copy()                           # dz = (p - onehot(target)) / N
         dz[examples, targets] -= 1
         return (dz * (g / len(targets)),)
     return Tensor(loss, (logits,), vjp)
@@ -785,7 +851,7 @@ def plot(curves, width=72, height=14):
     """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
     curves = {mark: np.array(curve, float) for mark, curve in curves.items()}
     curves = {mark: curve[:, np.isfinite(curve).all(0)] for mark, curve in curves.items()}
-    points = np.concatenate(list(curves.values()), axis=1)          # (2, all points)
+    points = np.concatenate(list(curves.values()), axis=1)    # (2, all points)
     if points.size == 0:
         return "(no finite value to plot)"
     left, low = points.min(axis=1)
@@ -802,15 +868,15 @@ def plot(curves, width=72, height=14):
 
 def write_file(path, content):
     """Write bytes to a temporary file, then rename it, so that path is never half-written."""
-    path = os.path.realpath(path)               # of a link, the file that it points to
-    part = f"{path}.{os.getpid()}.part"         # another run may be writing here, too
+    path = os.path.realpath(path)       # of a link, the file that it points to
+    part = f"{path}.{os.getpid()}.part"  # another run may be writing here, too
     try:
         with open(part, "wb") as file:
             if os.path.exists(path):
                 shutil.copymode(path, part)     # a private file stays private
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())             # on the disk before the old file goes
+            os.fsync(file.fileno())      # on the disk before the old file goes
         os.replace(part, path)
     finally:
         Path(part).unlink(missing_ok=True)      # of a write that failed
@@ -824,8 +890,9 @@ def unpack(content):
 def download(name, urls, sha256):
     """The unpacked bytes of data/name, which is downloaded if it is missing; None if that fails.
 
-    What lies in data/ is the user's: it is used as it is and never written to. Only what comes
-    from the network is checked: by SHA-256 of the unpacked bytes.
+    What lies in data/ is the user's: it is used as it is and never written to.
+    Only what comes from the network is checked: by SHA-256 of the unpacked
+    bytes.
     """
     path = Path("data", name)
     broken = (OSError, EOFError, zlib.error, http.client.HTTPException)
@@ -840,7 +907,7 @@ def download(name, urls, sha256):
     for url in urls:
         print(f"downloading {url}", flush=True)
         try:
-            with urllib.request.urlopen(url, timeout=10) as reply:      # 10 seconds for each read
+            with urllib.request.urlopen(url, timeout=10) as reply:  # 10 seconds for each read
                 received = reply.read()
             content = unpack(received)
             if hashlib.sha256(content).hexdigest() != sha256:
@@ -848,7 +915,7 @@ def download(name, urls, sha256):
         except broken as problem:
             print(f"note: {problem}")
             continue
-        with contextlib.suppress(OSError):      # where we may not write, it is used all the same
+        with contextlib.suppress(OSError):  # where we may not write, it is used all the same
             path.parent.mkdir(exist_ok=True)
             write_file(path, received)
         return content
@@ -866,10 +933,11 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 def read_text(path):
     """The name and the text of the UTF-8 file at path; without a path, of tiny Shakespeare.
 
-    If that is neither in data/ nor can be downloaded, Python's own help texts take its place.
+    If that is neither in data/ nor can be downloaded, Python's own help texts
+    take its place.
     """
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")        # the text may have letters that it lacks
+        sys.stdout.reconfigure(errors="replace")  # the text may have letters that it lacks
     if path:
         try:
             content = Path(path).read_bytes()
@@ -898,14 +966,14 @@ def number_like(default, may_be_zero):
             return value
         least = "0 or more" if may_be_zero else "above 0"
         raise argparse.ArgumentTypeError(f"must be {least} and below 1e9, not {text}")
-    number.__name__ = type(default).__name__    # argparse says: invalid int value
+    number.__name__ = type(default).__name__  # argparse says: invalid int value
     return number
 
 
 def command_line(main, may_be_zero=()):
     """Call main with the --name=value of the command line; in a notebook, with its defaults."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS,    # pass what was typed
+                                     argument_default=argparse.SUPPRESS,  # pass what was typed
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main).parameters.items():
         kind = str
@@ -916,7 +984,7 @@ def command_line(main, may_be_zero=()):
     typed = None if os.path.basename(sys.argv[0]) == this_file else []
     try:
         main(**vars(parser.parse_args(typed)))
-        print(end="", flush=True)               # a closed pipe shows here, and not after the end
+        print(end="", flush=True)  # a closed pipe shows here, and not after the end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -925,7 +993,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
 
 
 # /// script
