@@ -1,21 +1,22 @@
 """09  Attention: looking things up by content.
 
-Given the row   a3 k7 q1 K?   the answer is 7: the position that asks, K?, must
-find the position that holds k, and fetch what stands there. The layers of 04
-cannot do that, because they treat every position by itself. Attention lets each
-position read from the others. It is like a dictionary whose keys need not fit
-exactly: the result is a mean of all values, weighted by how well their keys fit
-the query. So it has a gradient, and can be learned.
+Given   a3 m7 t1 M?   the answer is 7: the position that asks, M?, must find the
+position that holds m, and read its digit. The layers of 04 cannot do that,
+because they treat every position by itself. Attention lets each position read
+from the others. It is like a dictionary whose keys need not match exactly: the
+result is a mean of all values, weighted by how well each key matches the query.
+Because that has a gradient, it can be learned.
 
-    S = Q @ K.T / sqrt(D)     scores: how well does each key fit each query?
+    S = Q @ K.T / sqrt(D)     scores: how well does each key match each query?
     A = softmax of each row   attention: positive, and each row adds up to 1
     Y = A @ V                 each row is a mean of the values, weighted by A
 
 Run           python 09_attention.py
-Expect        6 s on two cores. Attention recalls 100 % of the answers; a mean
-              of all positions cannot, and guesses: 12 %
-Try           --steps=100   too short a training: look at the heat map
-Left out      several layers, and what they need to be trained (10)
+Expect        6 s on two cores. Attention finds 100 % of the answers; a plain mean
+              of all positions stays at chance level, 12 % (1 in 8)
+Try           --steps=100   too few steps: look at the heat map
+              --pairs=10    longer sequences
+Left out      several layers, and what it takes to train them (10)
 Carried from  01: numeric_gradient, relative_error.  05: topological_order,
               unbroadcast, as_rows, Tensor, gradient_error, as_tensors.
               06: adam, warmup_linear, cross_entropy.  08: embedding, heat_map
@@ -24,78 +25,87 @@ import argparse, inspect, itertools, math, os, string, sys
 
 import numpy as np
 
-# B rows in a batch, T positions in a row, C channels (numbers for a position),
-# H heads, D = C / H
+# B sequences in a batch, T positions in a sequence, C channels (numbers for a
+# position), H heads, D = C / H
 
 
 # ---- new here: attention ----------------------------------------------------------------------
-# Each position has a vector x of C numbers. Three matrices make three vectors
-# of it: a query, what the position is looking for; a key, what it can be found
-# by; and a value, what it hands over.
+# Each position has a vector x of C numbers. Three matrices (C, C) turn it into
+# three vectors: a query, what the position is looking for; a key, what it can
+# be found by; and a value, what it hands over.
 #     q = x @ Wq        k = x @ Wk        v = x @ Wv
-# Why not compare the vectors x themselves? Because what is asked for and what
-# is stored look different, K? and k7, and because every x would fit itself
-# best. Wq and Wk learn what fits what.
-#
-# The queries of T positions are the rows of Q (T, D), and so for K and V.
-# S_ij, the score, is the dot product of query i and key j: large if they point
-# in the same direction. Softmax turns each row of S into positive numbers that
-# add up to 1. An example with two keys: the scores 0 and ln 3 become 1 / (1 +
-# 3) and 3 / (1 + 3), so y = 1/4 v_0 + 3/4 v_1.
-#
-# The causal mask: if position i must predict what comes next, it must not see
-# it. So the scores of later keys are set to minus infinity. Their A is
-# e^(-inf) = 0, and the others still add up to 1.
+# Why not compare the vectors x themselves? M? must match m7, although M and m
+# are two symbols that have nothing in common. Wq and Wk learn which match.
 
 def attention_weights(Q, K, causal=True):
-    """A (..., Tq, Tk), the softmax of the scores of queries Q (..., Tq, D) and keys K (..., Tk, D).
+    """A (..., Tq, Tk), the softmax of the scores of Q (..., Tq, D) and K (..., Tk, D).
 
-    The queries stand at the last Tq of the Tk positions. If causal, they see
-    no later key.
+    The queries stand at the last Tq of the Tk positions. If causal, they do
+    not see the keys of later positions.
     """
+    # The queries of T positions are the rows of Q (T, D), and so for K and V.
+    # The score S_ij is the dot product of query i and key j, over sqrt(D). The
+    # product alone is a sum of D terms. If these are independent, with mean 0
+    # and variance 1, the sum has the variance D. Dividing by sqrt(D) keeps
+    # scores at about 1, however long the vectors are. Large scores would be
+    # bad: softmax would give all attention to one key, and pass hardly any
+    # gradient on.
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
+
+    # The causal mask. A text is learned by predicting, at every position, what
+    # comes next (10, 11). So position i must not see the positions after it.
+    # Their scores become minus infinity. For T = 3, add to S
+    #     0  -inf  -inf
+    #     0    0   -inf        (Tq < Tk will occur with the KV cache, below)
+    #     0    0     0
     if causal:
-        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)  # above the diagonal
-    S -= S.max(axis=-1, keepdims=True)     # cancels below; e^S cannot overflow
-    A = np.exp(S, out=S)               # in the place of S, which is not needed
+        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)
+
+    # Softmax makes positive numbers of the scores of a query, e^S, and divides
+    # them by their sum. The scores 0 and ln 3 give 1 and 3, so A is 1/4 and
+    # 3/4, and the result will be 1/4 v_0 + 3/4 v_1. Where the mask is, A =
+    # e^-inf = 0.
+    S -= S.max(axis=-1, keepdims=True)  # leaves A as it is; e^S cannot overflow
+    A = np.exp(S, out=S)                        # in the memory of S
     A /= A.sum(axis=-1, keepdims=True)
     return A
 
 
 def row_dot(a, b):
-    """The dot product of each row of a with the same row of b; rows are along the last axis."""
+    """The dot product of each row of a with that of b: (a * b).sum, but faster."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
-# Heads. One softmax makes one mean. H heads make H means: each has D = C / H
-# channels of the queries, keys and values for itself, and the H results stand
-# side by side. That is H small attentions for the price of one. In the code,
-# the heads are one more axis in front.
+# Heads. One softmax makes one mean. Several heads make several: each of H
+# heads has its own D = C / H channels of the queries, keys and values, and
+# computes its own weighted mean. The H results are put side by side, and are C
+# numbers again. In the code the heads are an axis of their own.
 #
-# Backward, with dY = dL/dY, one step a line. Y = A @ V is a matrix product, so
+# Backward. dY stands for dL/dY, and so on; the slope of one number with
+# respect to another is written d(..)/d(..). Y = A @ V is a matrix product, so
 # as in 04
 #     dV = A.T @ dY
 #     dA = dY @ V.T
-# Softmax, for one row of S and A, where A_k = e^(S_k) / (e^(S_0) + e^(S_1) +
-# ...):
-#     ln A_k = S_k - ln(e^(S_0) + e^(S_1) + ...)
-#     d(ln A_k)/dS_j = [k = j] - A_j                      [k = j] is 1 if k = j, else 0
-#     dA_k/dS_j = A_k * ([k = j] - A_j)                   because d(ln A) = dA / A
-# S_j feeds every A_k of its row, so its gradient is the sum over k:
-#     dS_j = sum_k dA_k * A_k * ([k = j] - A_j)
-#          = A_j * dA_j - A_j * sum_k A_k * dA_k
-#          = A_j * (dA_j - sum_k A_k * dA_k)
-# Where the mask made A 0, dS is 0 as well. And S = Q @ K.T / sqrt(D), so
+# Softmax, for one row of S and A, with total = e^S_0 + e^S_1 + ...
+#     ln A_m = S_m - ln(total)
+#     d(ln total)/d(S_j) = e^S_j / total = A_j
+#     d(ln A_m)/d(S_j) = [m = j] - A_j               [m = j] is 1 if m = j, else 0
+#     d(A_m)/d(S_j) = A_m * ([m = j] - A_j)          as d(ln A)/d(A) = 1 / A
+# S_j feeds every A_m of its row, so its gradient is a sum over m:
+#     dS_j = sum_m dA_m * A_m * ([m = j] - A_j)
+#          = A_j * dA_j - A_j * sum_m A_m * dA_m
+#          = A_j * (dA_j - sum_m A_m * dA_m)
+# Where the mask made A 0, dS is 0 as well. Last, S = Q @ K.T / sqrt(D):
 #     dQ = dS @ K / sqrt(D)
 #     dK = dS.T @ Q / sqrt(D)
 
 def attention(q, k, v, causal=True):
-    """Softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
+    """softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
 
-    q (B, Tq, H, D); k and v (B, Tk, H, D); the result is like q.
+    q (B, Tq, H, D); k and v (B, Tk, H, D); the result has the shape of q.
     """
-    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))         # (B, H, T, D)
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))        # (B, H, T, D)
     A = attention_weights(Q, K, causal)                        # (B, H, Tq, Tk)
     Y = A @ V                                                   # (B, H, Tq, D)
 
@@ -107,77 +117,91 @@ def attention(q, k, v, causal=True):
         dS *= A
         dQ = dS @ K / math.sqrt(Q.shape[-1])
         dK = dS.swapaxes(2, 3) @ Q / math.sqrt(Q.shape[-1])
-        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))     # (B, T, H, D)
+        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))    # (B, T, H, D)
     return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
 
 
-# ---- new here: queries and keys of equal length, and with positions ---------------------------
-# A score grows with the lengths of its query and its key, and so do all
-# gradients. To keep them in bounds, divide both by their root mean square.
-# This is RMSNorm: y = r x with r = 1 / sqrt(mean(x^2)). After it, no score
-# exceeds sqrt(D). Its gradient, for a row of D numbers:
-#     dr/dx_j = -1/2 mean(x^2)^(-3/2) * 2 x_j / D = -r^2 y_j / D
-#     dy_i/dx_j = r * [i = j] + x_i * dr/dx_j = r * ([i = j] - y_i * y_j / D)
-#     dx_j = sum_i dy_i * dy_i/dx_j, written as rows: dx = r * (dy - y * mean(dy * y))
-# (On the left dy_i/dx_j is a slope; in the last line dy is the gradient
-# dL/dy.)
+# ---- new here: queries and keys of one length, and with positions -----------------------------
+# The scaling is right for random vectors. In training, queries and keys may
+# grow all the same, and the scores with them. So divide each by its root mean
+# square: RMSNorm. Then all have the length sqrt(D), and no score exceeds
+# sqrt(D) * sqrt(D) / sqrt(D) = sqrt(D). (For queries and keys this is called
+# QK normalization, and is younger than attention.) For a vector x of D
+# numbers,
+#     r = mean(x^2)^(-1/2)        y = r x
+#     d(r)/d(x_j) = -1/2 mean(x^2)^(-3/2) * 2 x_j / D = -r^3 x_j / D = -r^2 y_j / D
+#     d(y_i)/d(x_j) = r [i = j] + x_i * d(r)/d(x_j) = r * ([i = j] - y_i * y_j / D)
+# x_j feeds every y_i, so dx_j = sum_i dy_i * d(y_i)/d(x_j), and for all of
+# them
+#     dx = r * (dy - y * mean(dy * y))
 
 def rms_norm(x, eps=1e-6):
-    """x over its root mean square along the last axis (Zhang 2019); eps keeps it from 1/0."""
+    """x over its root mean square along the last axis (Zhang 2019).
+
+    The tiny eps avoids a division by zero.
+    """
     D = x.shape[-1]
     r = 1 / np.sqrt(row_dot(x.data, x.data) / D + eps)
     y = x.data * r
     return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / D)),))
 
 
-# Without its mask, attention does not know the order of its inputs: if the
-# positions change places, the results change places with them. Rotary
-# positions tell it. Take one query and one key, each an arrow (a, b) in the
-# plane. Rotated by the angle p, an arrow becomes
+# Without a mask, attention does not know the order of the positions: if they
+# change places, the results change places with them. Recall does not need the
+# order, but a text does. Rotary positions put it into the scores.
+#
+# Take a query and a key with two numbers each, two arrows (a, b) in the plane.
+# Rotated by the angle p, the arrow (a, b) becomes
 #     (a cos p - b sin p, a sin p + b cos p)
 # Rotate the query at position t by the angle t, and the key at position s by
-# the angle s. Their lengths stay, and the angle between them changes by t - s.
-# So their dot product, which is the product of the lengths times the cosine of
-# the angle between them, depends on t and s only by the distance t - s. For D
-# channels, take them in pairs; pair j is rotated by t * w_j. The speeds w_j
-# fall from 1 to about 1/1000: fast pairs tell near positions apart, slow pairs
-# far ones.
+# the angle s. Their lengths do not change, and the angle between them changes
+# by t - s. A dot product is the product of the lengths and the cosine of the
+# angle between them. So it knows t and s only by their distance t - s.
 #
-# NumPy rotates fastest with complex numbers. An arrow (a, b) is a + i b, and
-# e^(ip) = cos p + i sin p.
-#     (a + i b) * (cos p + i sin p) = (a cos p - b sin p) + i (a sin p + b cos p)
-# A rotation is linear, and its gradient is the rotation by the opposite angle:
-# the complex conjugate.
+# D numbers are D / 2 arrows. Arrow j is rotated by t * w_j, and the whole
+# score, the sum over the arrows, still knows t and s only by t - s. The speeds
+# w_j = base^(-2j/D) fall from 1 to nearly 1 / base. An arrow of speed 1 is
+# back after 2 pi = 6.3 positions: fast arrows tell near positions apart, slow
+# ones far.
+#
+# NumPy rotates many arrows at once as complex numbers, a + ib for (a, b):
+#     (a + ib) * e^(ip) = (a + ib) * (cos p + i sin p)
+#                       = (a cos p - b sin p) + i (a sin p + b cos p)     as i i = -1
+# Backward, the gradient goes through the transposed matrix (04), and a
+# rotation transposed is the rotation by -p. e^(-ip) is the complex conjugate
+# of e^(ip).
 
 def rotary(x, start=0, base=1000.0):
-    """Rotary positions (Su 2021): rotate the pairs of x (B, T, H, D); its first position is start.
+    """Rotary positions (Su 2021) for queries or keys x (B, T, H, D); D is even.
 
-    Pair j, the channels 2j and 2j + 1, is rotated by t * base^(-2j/D) at
-    position t; D is even.
+    start is the position of the first of the T vectors.
     """
     T, D = x.shape[1], x.shape[3]
-    speed = base ** (-np.arange(0, D, 2) / D)                       # (D/2,)
-    angle = np.arange(start, start + T)[:, None, None] * speed    # (T, 1, D/2)
-    turn = np.exp(1j * angle)                       # cos(angle) + i sin(angle)
+    speed = base ** (-np.arange(0, D, 2) / D)                   # (D/2,)
+    angle = np.arange(start, start + T)[:, None, None] * speed  # (T, 1, D/2)
+    turns = np.exp(1j * angle)                                  # cos + i sin
 
-    def rotate(x, turn):
-        arrows = x.view(np.result_type(x, np.complex64))  # (B, T, H, D/2), a + i b
-        return (arrows * turn.astype(arrows.dtype)).view(x.dtype)  # (B, T, H, D)
-    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
+    def rotate(vectors, turns):
+        # A view reads each two neighbouring numbers as one complex number.
+        arrows = vectors.view(np.result_type(vectors, np.complex64))
+        return (arrows * turns.astype(arrows.dtype)).view(vectors.dtype)
+    return Tensor(rotate(x.data, turns), (x,), lambda g: (rotate(g, turns.conj()),))
 
 
 # ---- new here: the self-attention layer -------------------------------------------------------
-# In self-attention, queries, keys and values come from the same positions. The
-# last matrix, out, takes the results of the heads, which so far each keep to
-# channels of their own, and mixes them.
+# In self-attention, queries, keys and values come from the same sequence. So
+# far the results of the heads lie in separate channels; a last matrix, out,
+# mixes them.
 #
-# The KV cache. A text is written position by position (11). Each new position
-# needs the keys and values of all earlier ones, which do not change any more.
-# So keep them, and compute only those of the new position. In training there
-# is no cache: all positions are there at once.
+# The KV cache. A text is written one position after the other (11). Each new
+# position needs the keys and values of all earlier ones. These do not change
+# any more, because by the mask no position reads from later ones. So keep
+# them, and compute only those of the new position. Queries need not be kept:
+# only the new position asks. In training, all positions are there at once, and
+# no cache.
 
 def extend(cache, name, new):
-    """new (B, T, H, D) behind what the dict cache holds under name; the cache then holds both."""
+    """Append new (B, T, H, D) to cache[name], and return all that is there."""
     array = new.data
     if name in cache:
         array = np.concatenate([cache[name], array], axis=1)
@@ -194,36 +218,38 @@ def queries_keys_values(x, weights, i, heads, start=0):
 
 
 def self_attention(x, weights, i, heads, cache=None):
-    """Each position of x (B, T, C) reads from itself and from earlier ones; the result is like x.
+    """Each position of x (B, T, C) reads from itself and from earlier ones.
 
-    weights are Tensors (C, C): f"{i}.query", f"{i}.key", f"{i}.value" and
-    f"{i}.out". With a cache, a dict, x follows on the positions of earlier
-    calls.
+    The result has the shape of x. weights are Tensors (C, C), by name: in
+    layer number i, f"{i}.query", f"{i}.key", f"{i}.value" and f"{i}.out". With
+    a cache, a dict, x continues the sequence of earlier calls.
     """
     start = 0
     if cache is not None and f"{i}.key" in cache:
         start = cache[f"{i}.key"].shape[1]
-    q, k, v = queries_keys_values(x, weights, i, heads, start)   # (B, T, H, D)
+    q, k, v = queries_keys_values(x, weights, i, heads, start)  # (B, T, H, D)
     if cache is not None:
         k = extend(cache, f"{i}.key", k)                 # (B, start + T, H, D)
         v = extend(cache, f"{i}.value", v)
-    y = attention(q, k, v).reshape(*x.shape)    # (B, T, C), heads side by side
-    return y @ weights[f"{i}.out"]
+    y = attention(q, k, v).reshape(*x.shape)                    # (B, T, C)
+    return y @ weights[f"{i}.out"]                              # (B, T, C)
 
 
 # ---- new here: recall -------------------------------------------------------------------------
-# A row of pairs and a question, such as a3 k7 q1 K?. Each position is two
-# symbols, and its vector is the sum of two embeddings, one for each. Capital
-# letters ask: K? for one digit, KQ for two. All letters of a row differ, and
-# so do its digits. Whoever knows the digits of the row but not their letters
-# is right in 1 of 8 cases, if there are 8 pairs: chance level.
+# A sequence of pairs and a question, such as a3 m7 t1 M?. Each position holds
+# two symbols. Its vector is the sum of two embeddings, one for each, so it
+# knows both the letter and the digit. Capital letters ask: M? for one digit,
+# MT for two. All letters of a sequence differ, and so do its digits. Whoever
+# knows the digits but not their letters is right in 1 of 8 cases, if there are
+# 8 pairs: chance level.
 
 SYMBOLS = string.ascii_lowercase + string.digits + string.ascii_uppercase + "?"
 
 
 def make_batch(rng, B, pairs, questions):
-    """ids (B, pairs + 1, 2) of B random rows, and the answers (B, questions), which are digits."""
-    letters = rng.random((B, 26)).argsort(axis=1)[:, :pairs]  # random and all different
+    """ids (B, pairs + 1, 2) of B random sequences, and the answers (B, questions)."""
+    # The order of random numbers is a random permutation: none occurs twice.
+    letters = rng.random((B, 26)).argsort(axis=1)[:, :pairs]
     digits = rng.random((B, 10)).argsort(axis=1)[:, :pairs]
     asked = rng.random((B, pairs)).argsort(axis=1)[:, :questions]  # which of the pairs
     ids = np.full((B, pairs + 1, 2), SYMBOLS.index("?"))
@@ -234,7 +260,7 @@ def make_batch(rng, B, pairs, questions):
 
 
 def as_symbols(ids):
-    """One row of ids (T, 2) as text, such as ["a3", "k7", "q1", "K?"]."""
+    """The positions of one sequence, ids (T, 2), as text: ["a3", "m7", "t1", "M?"]."""
     return [SYMBOLS[first] + SYMBOLS[second] for first, second in ids]
 
 
@@ -243,8 +269,9 @@ def embed_symbols(params, ids):
     return embedding(params["first"], ids[..., 0]) + embedding(params["second"], ids[..., 1])
 
 
-# Two layers that make y (B, C), from which the answer is read: attention, and for
-# comparison a mean, which is attention with equal weights.
+# Two layers make y (B, C), from which the answer is read. One is attention.
+# The other, for comparison, is attention with equal weights, a plain mean. It
+# cannot succeed: the sum of a3 and m7 is the same as that of a7 and m3.
 
 def attention_layer(x, params, heads):
     """What the last position, the question, has read."""
@@ -269,15 +296,16 @@ def init_recall(rng, C, questions):
 
 
 def recall_logits(params, ids, layer, heads):
-    """Logits (B * questions, 10) of the digits that answer."""
+    """Logits (B * questions, 10) of the ten digits, for every question."""
     y = layer(embed_symbols(params, ids), params, heads)            # (B, C)
     return (y @ params["answer"]).reshape(-1, 10)
 
 
 def train_recall(seed, layer, pairs, questions, heads, channels, steps, lr, batch=64):
-    """Train on ever new rows; the weights, and the accuracies on 2000 more rows.
+    """Train on new random sequences at every step.
 
-    There is an accuracy for each question, or nan if the training diverges.
+    Returns the weights, and the accuracy for each question on 2000 other
+    sequences; nan if the training diverges.
     """
     rng = np.random.default_rng(seed)
     weights = init_recall(rng, channels, questions)
@@ -321,12 +349,12 @@ def check_attention(rng, C=8, H=2):
     return errors
 
 
-# The scaling. A score is a sum of D products. If they are independent, with
-# mean 0 and variance 1, the sum has the variance D: without 1/sqrt(D), scores
-# grow like sqrt(D). Then softmax gives nearly all attention to one key, and
-# A_k * (1 - A_k), the slope of A_k with respect to its own score, is near 0
-# for every key, because A_k is near 0 or near 1. No gradient reaches the
-# scores any more.
+# Is the scaling needed? Entropy, the sum of -A ln A, tells to how many keys
+# the attention of a query goes: it is ln 64 = 4.16 if all of 64 keys get the
+# same, and 0 if one gets all. With scaling, D does not matter. Without, it
+# falls to 0.09 at D = 1024: one key gets nearly everything, A_j is near 0 or 1
+# for every key, and A_j * (1 - A_j), the slope of A_j with respect to its own
+# score, is near 0.
 
 def measure_scaling(rng, T=64, n=100):
     """Entropy of the attention to T random keys, {D: (with scaling, without)}."""
@@ -335,8 +363,8 @@ def measure_scaling(rng, T=64, n=100):
         Q = rng.standard_normal((n, 1, D))
         K = rng.standard_normal((n, T, D))
         scaled = attention_weights(Q, K, causal=False)
-        unscaled = attention_weights(Q * math.sqrt(D), K, causal=False)
-        entropy[D] = tuple(-(A * np.log(A + 1e-300)).sum(axis=-1).mean()
+        unscaled = attention_weights(Q * math.sqrt(D), K, causal=False)  # undone
+        entropy[D] = tuple(-(A * np.log(np.maximum(A, 1e-300))).sum(axis=-1).mean()
                            for A in (scaled, unscaled))
     return entropy
 
@@ -351,7 +379,7 @@ def show_scaling(entropy, T=64):
 
 
 def measure_facts(rng, T=8, H=2, D=4):
-    """What the mask, rotary positions and the cache promise, as differences by name."""
+    """Do the mask, rotary positions and the cache do what they should? Differences by name."""
     q, k, v = rng.standard_normal((3, 1, T, H, D))
 
     def score(t, s):
@@ -359,7 +387,7 @@ def measure_facts(rng, T=8, H=2, D=4):
         return (rotary(Tensor(q[:, :1]), t).data * rotary(Tensor(k[:, :1]), s).data).sum()
 
     before = attention(Tensor(q), Tensor(k), Tensor(v)).data
-    v[:, -1] += 1                                   # another value at the last position
+    v[:, -1] += 1                          # another value at the last position
     after = attention(Tensor(q), Tensor(k), Tensor(v)).data
 
     x = rng.standard_normal((1, T, H * D))
@@ -388,29 +416,30 @@ def compare_layers(seed, pairs, channels, steps, lr):
     """Train both layers to answer one question; weights and accuracy of each, by name."""
     ids, answers = make_batch(np.random.default_rng(seed), 1, pairs, 1)
     print(f"\nRecall: {' '.join(as_symbols(ids[0]))}   The answer is {answers[0, 0]}.\n"
-          f"To guess among the digits of the row gives {1 / pairs:.1%}. After {steps} steps:")
+          f"Guessing among the digits of the sequence gives {1 / pairs:.1%}. After {steps} steps:")
     results = {}
     for layer in mean_layer, attention_layer:
         weights, [accuracy] = train_recall(seed, layer, pairs, 1, 1, channels, steps, lr)
         results[layer.__name__] = weights, accuracy
-        print(f"  {layer.__name__:16} {accuracy:8.1%} of 2000 new rows", flush=True)
+        print(f"  {layer.__name__:16} {accuracy:8.1%} of 2000 new sequences", flush=True)
     return results
 
 
 def draw_recall(weights, rng, pairs):
-    """Draw what each question about one row attends to, and what the trained network answers."""
+    """Draw the attention of every question that one sequence can be asked."""
     ids, _ = make_batch(rng, 1, pairs, 1)
-    ids = np.repeat(ids, pairs, axis=0)             # the same row, pairs times
-    ids[:, -1, 0] = SYMBOLS.index("A") + ids[0, :-1, 0]  # with all its questions
+    ids = np.repeat(ids, pairs, axis=0)             # the sequence, pairs times
+    ids[:, -1, 0] = SYMBOLS.index("A") + ids[0, :-1, 0]  # each time another question
     params = as_tensors(weights)
     q, k, _ = queries_keys_values(embed_symbols(params, ids), params, 0, 1)
     A = attention_weights(q.data[:, -1:, 0], k.data[:, :, 0])[:, 0]    # (B, T)
     answers = recall_logits(params, ids, attention_layer, 1).data.argmax(axis=1)
-    print("\nWhat each question attends to, from blank for 0 to @ for 1; the last column is itself")
+    print("\nWhat each question attends to, from blank for 0 to @ for 1; the column ? is the\n"
+          "question's attention to itself")
     print("       " + "  ".join(as_symbols(ids[0, :-1])) + "   ?    answer")
-    for row, marks, answer in zip(ids, heat_map(A, 0, 1), answers):
+    for sequence, marks, answer in zip(ids, heat_map(A, 0, 1), answers):
         cells = "  ".join(marks[i:i + 2] for i in range(0, len(marks), 2))
-        print(f"  {as_symbols(row)[-1]}   {cells}    {answer}")
+        print(f"  {as_symbols(sequence)[-1]}   {cells}    {answer}")
 
 
 def compare_heads(seed, pairs, channels, steps, lr):
@@ -422,21 +451,21 @@ def compare_heads(seed, pairs, channels, steps, lr):
                                             steps, lr)
         first, second = accuracies[heads]
         print(f"  heads: {heads} {first:26.1%} {second:14.1%}", flush=True)
-    print("Both networks have the same number of weights. But one head returns one weighted\n"
-          "mean. It can contain both digits, but not which letter each belongs to.")
+    print("Both networks have the same number of weights. With one head, and so one mean, it\n"
+          "learns to answer one of the two questions.")
     return accuracies
 
 
 def main(pairs=8, channels=64, steps=500, lr=0.005, seed=0):
-    """Check attention, measure its properties, and compare it with other layers at recall.
+    """Check attention, measure its properties, and compare it with a plain mean at recall.
 
-    pairs     number of letter-digit pairs in a row, from 2 to 10
-    channels  length of the vectors, a multiple of 4
-    steps     training steps, each with 64 new rows
+    pairs     number of letter-digit pairs in a sequence, from 2 to 10
+    channels  numbers for a position, a multiple of 4
+    steps     training steps, each with 64 new sequences
     lr        highest learning rate
     seed      random seed
 
-    Returns {"gradient_error" by name, "scaling": {D: (entropy, unscaled)}, "facts"
+    Returns {"gradient_error" by name, "scaling": {D: (entropy, without)}, "facts"
     by name, "accuracy" by layer, "two_questions": accuracies by number of heads}.
     """
     if not 2 <= pairs <= 10:

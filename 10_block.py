@@ -1,16 +1,16 @@
 """10  The transformer block: how to stack layers.
 
-    31415926=11234569      a small network learns to sort digits
+    31415926=11234569      a small network learns to sort digits, one at a time
 
-Every position has a vector x of C numbers, called the residual stream. A block
-adds to it what two layers compute from it:
+Every position of a sequence has a vector x of C numbers, called the residual
+stream. A transformer block adds the outputs of two layers to it:
 
-    x = x + self_attention(norm(x))      read from other positions (09)
-    x = x + feed_forward(norm(x))        work on what has been read
+    x = x + self_attention(norm(x))      read from earlier positions (09)
+    x = x + feed_forward(norm(x))        process what has been read
 
-That is all. This file explains the norm, the plus signs (the residual
-connections) and the feed-forward layer, sends signals through 48 blocks to see
-what each is good for, and trains the sorter with and without each part.
+This file explains the norms, the plus signs (the residual connections) and the
+feed-forward layer, sends random numbers through stacks of 48 blocks to see what
+each part does, and trains the sorter with and without each part.
 
 Run           python 10_block.py
 Expect        45 s on two cores; 99 % of rows of 8 digits sorted, and none
@@ -28,58 +28,60 @@ import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
-# B rows in a batch, T positions in a row, C channels, H heads, D = C / H, V
-# symbols
+# B sequences in a batch, T positions in a sequence, C channels, V symbols
 
 
 # ---- new here: LayerNorm ----------------------------------------------------------------------
-# A layer learns best if its input always has the same size. LayerNorm takes a
-# row x of C numbers and gives it the mean 0 and the standard deviation 1:
+# The weights of a layer are tuned to inputs of a certain size. While the
+# layers below it learn, this size would drift, and in a deep stack it may
+# explode or vanish. LayerNorm shifts and scales a vector x of C numbers to
+# mean 0 and standard deviation 1:
 #     m = mean(x)          r = 1 / sqrt(mean((x - m)^2))          y = (x - m) * r
-# Then the network may choose another size and mean for each channel: the
-# result is gain * y + bias, where gain starts at 1 and bias at 0.
+# Two learned vectors then let each channel have its own scale and mean: the
+# result is gain * y + bias. At first gain is 1 and bias 0.
 
 def layer_norm(x, gain, bias, eps=1e-5):
-    """gain * y + bias: y is x (..., C) with mean 0 and standard deviation 1.
+    """gain * y + bias, with y as above, along the last axis of x (..., C) (Ba 2016).
 
-    LayerNorm (Ba 2016). eps keeps r from 1/0.
+    gain and bias are Tensors (C,). The tiny eps avoids a division by zero.
     """
     centred = x.data - x.data.mean(axis=-1, keepdims=True)
     r = 1 / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
     y = centred * r
 
     # Backward. How do m, the mean square and r change with one entry x_j?
-    #     dm/dx_j = 1 / C
-    #     d(mean((x - m)^2))/dx_j = 2 (x_j - m) / C
+    #     d(m)/d(x_j) = 1 / C
+    #     d(mean((x - m)^2))/d(x_j) = 2 (x_j - m) / C
     #                     (m moves, too, but the x_i - m add up to 0)
-    #     dr/dx_j = -1/2 r^3 * 2 (x_j - m) / C = -r^2 * y_j / C
+    #     d(r)/d(x_j) = -1/2 r^3 * 2 (x_j - m) / C = -r^2 * y_j / C
     # By the product rule, with [i = j] for 1 if i = j, else 0,
-    #     dy_i/dx_j = r * ([i = j] - 1/C) + (x_i - m) * dr/dx_j
-    #               = r * ([i = j] - 1/C - y_i * y_j / C)
-    # With G = dL/dy, the gradient of x_j is the sum of G_i * dy_i/dx_j:
-    #     dx = r * (G - mean(G) - y * mean(G * y))
-    # The last two terms have a meaning. If all x grow by the same number, or
-    # by the same factor, y stays as it is, and so does L. So dx has no part
-    # along (1, .., 1), and none along y.
+    #     d(y_i)/d(x_j) = r * ([i = j] - 1 / C) + (x_i - m) * d(r)/d(x_j)
+    #                   = r * ([i = j] - 1 / C - y_i * y_j / C)
+    # x_j feeds every y_i. With dy for dL/dy, the sum over i has three terms:
+    #     dx_j = r * (dy_j - sum_i dy_i / C - y_j * sum_i dy_i * y_i / C)
+    #     dx = r * (dy - mean(dy) - y * mean(dy * y))
+    # The last two have a meaning. If all C numbers of x grow by the same
+    # amount, or all x - m by the same factor, y does not change, and neither
+    # does L. So dx has no component along (1, .., 1), and none along y.
 
     def vjp(g):
-        G = g * gain.data
-        dx = r * (G - G.mean(axis=-1, keepdims=True) - y * np.mean(G * y, axis=-1, keepdims=True))
+        dy = g * gain.data
+        dx = r * (dy - dy.mean(axis=-1, keepdims=True)
+                  - y * np.mean(dy * y, axis=-1, keepdims=True))
         return dx, unbroadcast(g * y, gain.shape), unbroadcast(g, bias.shape)
     return Tensor(gain.data * y + bias.data, (x, gain, bias), vjp)
 
 
 # ---- new here: the feed-forward layer and GPT-2's block ---------------------------------------
-# Attention only takes means of values. Something must also compute with what
-# has been read: the feed-forward layer, a hidden layer as in 02, the same for
-# each position. It is 4 C wide, a custom since the first transformer: enough
-# room for many features, each a unit that fires for some x. GELU is 02's
-# smooth relative of ReLU. Matrices have no biases here.
+# Attention only averages values. The feed-forward layer processes what has
+# been read: a hidden layer as in 02, the same for every position, each by
+# itself. By custom it has 4 C hidden units. GPT-2 uses GELU (02), a smooth
+# relative of ReLU.
 
 def gelu_feed_forward(x, weights, i):
     """gelu(x @ up) @ down, as in GPT-2 (Radford 2019); x (B, T, C), and so the result.
 
-    weights are Tensors, f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
+    weights are Tensors by name: f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
     """
     a = x @ weights[f"{i}.up"]                                     # (B, T, 4C)
     h = Tensor(gelu(a.data), (a,), lambda g: (g * gelu_slope(a.data),))
@@ -87,10 +89,14 @@ def gelu_feed_forward(x, weights, i):
 
 
 # The block, then, is the two lines of the docstring. Its plus signs are the
-# residual connections. For y = x + f(x) the gradient of x is that of y, plus
-# what comes back through f. So every block hands the gradient on to the block
-# below, whatever its layers do, and x itself is handed up. The norms stand in
-# front of the layers and not in the stream, which is called pre-norm.
+# residual connections. For y = x + f(x), the gradient of x is the gradient of
+# y, plus what comes back through f. So through any number of blocks there is
+# one path on which the gradient reaches x unchanged, whatever the layers do.
+# In the other direction, x itself passes to the block above, and a layer needs
+# to learn only what to add. Each norm is applied to the input of a layer, not
+# to the residual stream: this is called pre-norm. (The first transformer had
+# post-norm: x = norm(x + f(x)).) GPT-2 itself adds learned positions (08) to x
+# at the bottom; here, self_attention has rotary positions.
 
 def gpt2_block(x, weights, i, heads):
     """One transformer block, number i; x (B, T, C), and so the result."""
@@ -102,22 +108,22 @@ def gpt2_block(x, weights, i, heads):
 
 
 # How large is it? Attention has four matrices (C, C), the feed-forward layer
-# two of 4 C^2 weights: 12 C^2 in all. Each weight takes part in one
-# multiplication and one addition for each position, so N positions cost 24 N
-# C^2 operations. Scores and means of values add 2 C each for each query and
-# key: 4 N T C. Backward costs twice as much again, because for each product Z
-# = X @ W there are two, dX = dZ @ W.T and dW = X.T @ dZ.
+# two of 4 C^2 weights: 12 C^2 in all.
 
 
 # ---- new here: the block of 11 ----------------------------------------------------------------
-# Three things have changed since GPT-2. RMSNorm (09) does without the mean,
-# gain and bias. In the feed-forward layer GELU became a squared ReLU: h =
-# max(a, 0)^2 with the slope 2 max(a, 0). Here the layer is one operation,
-# which keeps one (N, 4C) array for the way back instead of three: a step of 11
-# takes 4 % less time. Its gradients are those of two products, with the
-# squared ReLU between:
-#     dh = dy @ down.T            da = dh * 2 max(a, 0)           dx = da @ up.T
-#     ddown = h.T @ dy            dup = x.T @ da
+# Three things have changed since GPT-2. First, RMSNorm (09) for LayerNorm: it
+# does without the mean, gain and bias. Second, in the feed-forward layer, a
+# squared ReLU for GELU: h = relu^2 with relu = max(x @ up, 0), whose slope is
+# 2 relu. Third, a token shift, below.
+#
+# Here the feed-forward layer is one operation. From step to step its gradients
+# are
+#     dh = dy @ down.T         drelu = dh * 2 relu         dx = drelu @ up.T
+#     ddown = h.T @ dy         dup = x.T @ drelu
+# As separate operations, x @ up, relu and h would all be kept for the backward
+# pass, each of N x 4C numbers for N positions. One of them is enough, and a
+# training step of 11 takes 4 % less time.
 
 def feed_forward(x, weights, i):
     """max(x @ up, 0)^2 @ down (So 2021); x (B, T, C), and so the result.
@@ -126,30 +132,33 @@ def feed_forward(x, weights, i):
     """
     up, down = weights[f"{i}.up"], weights[f"{i}.down"]
     X = as_rows(x.data)                                       # (N, C), N = B T
-    root = X @ up.data
-    np.maximum(root, 0, out=root)                      # (N, 4C), the root of h
-    Y = (root * root) @ down.data                                   # (N, C)
+    relu = X @ up.data                                          # (N, 4C)
+    np.maximum(relu, 0, out=relu)
+    Y = (relu * relu) @ down.data                               # (N, C)
 
     def vjp(g):
         dY = as_rows(g)
-        da = (2 * dY) @ down.data.T                                 # (N, 4C)
-        da *= root
-        dX = (da @ up.data.T).reshape(x.shape)
-        return dX, X.T @ da, (root * root).T @ dY
+        drelu = (2 * dY) @ down.data.T                          # (N, 4C)
+        drelu *= relu
+        dX = drelu @ up.data.T
+        return dX.reshape(x.shape), X.T @ drelu, (relu * relu).T @ dY
     return Tensor(Y.reshape(x.shape), (x, up, down), vjp)
 
 
-# And what follows often depends on what came just before. Attention must learn
-# to look there. Token shift always does, for only C weights: y_t = x_t + mix *
-# x_(t-1). With g = dL/dy, x_t feeds y_t with slope 1 and y_(t+1) with slope
-# mix, and mix feeds every y_t with slope x_(t-1):
-#     dx_t = g_t + mix * g_(t+1)               dmix = sum of g_t * x_(t-1)
+# The next symbol often depends on the one before. Attention has to learn to
+# look one position back. Token shift does so by construction, with only C
+# weights: it adds to x_t the vector before it, times mix, channel by channel.
+# x_t feeds y_t with slope 1 and y_(t+1) with slope mix; mix feeds every y_t
+# with slope x_(t-1):
+#     y_t = x_t + mix * x_(t-1)
+#     dx_t = dy_t + mix * dy_(t+1)
+#     dmix = sum of dy_t * x_(t-1) over all positions
 
 def token_shift(x, mix, before):
     """y_t = x_t + mix * x_(t-1) for x (B, T, C) and mix (C,) (after So 2021, Peng 2023).
 
-    before (B, 1, C) is the array that stands in front of x: zeros, if x begins
-    the row.
+    before (B, 1, C) is an array: what stands in front of x, or zeros. It gets
+    no gradient.
     """
     previous = np.concatenate([before, x.data[:, :-1]], axis=1)     # (B, T, C)
 
@@ -163,7 +172,7 @@ def token_shift(x, mix, before):
 def block(x, weights, i, heads, cache=None):
     """One transformer block of 11, number i; x (B, T, C), and so the result.
 
-    With a cache, a dict, x follows on the positions of earlier calls (09).
+    With a cache, a dict, x continues the sequence of earlier calls (09).
     """
     x = x + self_attention(rms_norm(x), weights, i, heads, cache)
     h = rms_norm(x)
@@ -176,16 +185,19 @@ def block(x, weights, i, heads, cache=None):
 
 
 # ---- new here: the stack ----------------------------------------------------------------------
-# In pre-norm every block adds to x, which grows from block to block. So one
-# last norm gives the matrix head an input of a fixed size. The first norm
-# makes the embedding as large as what the layers will add to it.
+# With pre-norm every block adds to x, so x grows from block to block. One last
+# norm gives the output matrix, head, an input of a fixed size. The first norm
+# does the same for the embedding, which may grow in training.
 
-def transformer(weights, ids, blocks, heads, block):
-    """Logits (B, T, V) of what follows each of ids (B, T), with any kind of block."""
-    x = rms_norm(embedding(weights["embed"], ids))                  # (B, T, C)
+def transformer(weights, ids, block, blocks, heads):
+    """Logits (B, T, V) of the next symbol at each position of ids (B, T).
+
+    block is one of the functions of this file, and blocks the number of them.
+    """
+    x = rms_norm(embedding(weights["embed"], ids))              # (B, T, C)
     for i in range(blocks):
         x = block(x, weights, i, heads)
-    return rms_norm(x) @ weights["head"]                            # (B, T, V)
+    return rms_norm(x) @ weights["head"]                        # (B, T, V)
 
 
 def init_transformer(rng, V, C, blocks):
@@ -203,8 +215,8 @@ def init_transformer(rng, V, C, blocks):
 
 
 # What is each part good for? Leave it out and see: an ablation. Each of these
-# blocks is that of GPT-2 (with RMSNorm, which needs no weights) or of 11 with
-# one thing changed.
+# blocks is GPT-2's, with RMSNorm, which needs no weights, and with something
+# left out or moved. The last one is that of 11 without its token shift.
 
 def without_attention(x, weights, i, heads):
     return x + gelu_feed_forward(rms_norm(x), weights, i)
@@ -224,7 +236,7 @@ def without_norm(x, weights, i, heads):
     return x + gelu_feed_forward(x, weights, i)
 
 
-def without_either(x, weights, i, heads):
+def without_both(x, weights, i, heads):
     x = self_attention(x, weights, i, heads)
     return gelu_feed_forward(x, weights, i)
 
@@ -240,58 +252,61 @@ def without_token_shift(x, weights, i, heads):
 
 
 # ---- new here: sorting ------------------------------------------------------------------------
-# A row is digits, =, and the same digits in order. From = on, the network must
-# guess each next digit from all that stands before it, as a GPT does.
+# A sequence is digits, =, and the same digits in order. From = on, the network
+# must predict each next digit from all that stands before it, as a GPT does.
+# For 31=13, it sees 31=1 and must predict, at = and at the last 1, the digits
+# 1 and 3.
 
 SYMBOLS = "0123456789="
 
 
-def sorting_rows(rng, B, digits):
-    """ids (B, 2 * digits + 1) of random rows such as 3141=1134."""
+def sorting_batch(rng, B, digits):
+    """ids (B, 2 * digits + 1) of random sequences such as 3141=1134."""
     unsorted = rng.integers(10, size=(B, digits))
     equals = np.full((B, 1), SYMBOLS.index("="))
     return np.concatenate([unsorted, equals, np.sort(unsorted, axis=1)], axis=1)
 
 
-def sorting_logits(params, rows, block, blocks, heads):
-    """Logits (B, digits, V) of the sorted digits of rows, each from what stands before it."""
-    digits = rows.shape[1] // 2
-    return transformer(params, rows[:, :-1], blocks, heads, block)[:, digits:]
+def sorting_logits(params, ids, block, blocks, heads):
+    """Logits (B, digits, V) of the sorted digits of ids, each from what stands before it."""
+    digits = ids.shape[1] // 2
+    return transformer(params, ids[:, :-1], block, blocks, heads)[:, digits:]
 
 
 def train_sorting(seed, block, digits, blocks, heads, channels, steps, lr, batch=32):
-    """Train on ever new rows; the weights, the last loss, and the accuracy.
+    """Train on new random sequences at every step: the weights, the last loss, the accuracy.
 
-    The accuracy is the fraction of 2000 more rows that are sorted without any
-    error.
+    The accuracy is the fraction of 2000 other sequences in which every digit
+    is predicted rightly from the right ones before it. Then it also writes
+    them rightly by itself.
     """
     rng = np.random.default_rng(seed)
     weights = init_transformer(rng, len(SYMBOLS), channels, blocks)
     states = {name: {} for name in weights}
     for step in range(1, steps + 1):
-        rows = sorting_rows(rng, batch, digits)
+        ids = sorting_batch(rng, batch, digits)
         params = as_tensors(weights)
-        logits = sorting_logits(params, rows, block, blocks, heads).reshape(-1, len(SYMBOLS))
-        loss = cross_entropy(logits, rows[:, -digits:].ravel())
+        logits = sorting_logits(params, ids, block, blocks, heads).reshape(-1, len(SYMBOLS))
+        loss = cross_entropy(logits, ids[:, -digits:].ravel())
         loss.backward()
         for name, tensor in params.items():
             if tensor.grad is not None:       # of weights that this block uses
                 adam(weights[name], tensor.grad, states[name], lr * warmup_linear(step, steps))
-    rows = sorting_rows(rng, 2000, digits)
+    ids = sorting_batch(rng, 2000, digits)
     params = as_tensors(weights)
     guessed = np.concatenate([sorting_logits(params, part, block, blocks, heads).data.argmax(axis=2)
-                              for part in np.split(rows, 8)])
-    return weights, loss.data.item(), (guessed == rows[:, -digits:]).all(axis=1).mean()
+                              for part in np.split(ids, 8)])
+    return weights, loss.data.item(), (guessed == ids[:, -digits:]).all(axis=1).mean()
 
 
-def write_sorted(weights, row, blocks, heads, block):
-    """The ids of row up to =, and what the network writes behind them, digit by digit."""
+def write_sorted(weights, ids, block, blocks, heads):
+    """One sequence up to =, and what the network writes after it, digit by digit, as text."""
     params = as_tensors(weights)
-    ids = row[:len(row) // 2 + 1]
-    while len(ids) < len(row):
-        logits = transformer(params, ids[None], blocks, heads, block).data[0, -1]
-        ids = np.append(ids, logits.argmax())  # 11 writes faster, with a KV cache
-    return "".join(SYMBOLS[i] for i in ids)
+    written = ids[:len(ids) // 2 + 1]
+    while len(written) < len(ids):
+        logits = transformer(params, written[None], block, blocks, heads).data[0, -1]
+        written = np.append(written, logits.argmax())  # 11 is faster, with a KV cache
+    return "".join(SYMBOLS[i] for i in written)
 
 
 # ---- the experiment ---------------------------------------------------------------------------
@@ -316,7 +331,7 @@ def check_parts(rng, C=4):
         names = [name for name in weights if name not in unused]
 
         def network(*tensors):
-            return transformer(dict(zip(names, tensors)), ids, 1, 2, kind)
+            return transformer(dict(zip(names, tensors)), ids, kind, 1, 2)
         errors[f"a network of {kind.__name__}"] = gradient_error(
             rng, network, *(normal(*weights[name].shape) for name in names))
     print("Gradients against central differences, relative errors")
@@ -326,20 +341,20 @@ def check_parts(rng, C=4):
     return errors
 
 
-STACKS = {"n": without_either, "r": without_norm, "m": without_residuals, "p": post_norm,
-          "b": gpt2_block}
+STACKS = without_both, without_norm, without_residuals, post_norm, gpt2_block
 
 
 def root_mean_square(array):
+    """The size of the entries of an array."""
     return math.sqrt(np.mean(array * array))
 
 
 def send_through(rng, block, depth, T=16, H=2, C=32):
-    """Send random x through a stack of blocks, and a random gradient back.
+    """Send random x through a stack of untrained blocks, and a random gradient back.
 
-    Returns the size of x (its root mean square) after each block, the size of
-    the gradient of x, and the mean cosine of the angle between the results at
-    two different positions.
+    Returns the size of x after each block, the size of the gradient of the
+    first x, and the mean cosine of the angle between the results at two
+    different positions.
     """
     weights = {name: w.astype(float) for name, w in init_transformer(rng, 1, C, depth).items()}
     params = as_tensors(weights)
@@ -348,19 +363,19 @@ def send_through(rng, block, depth, T=16, H=2, C=32):
     for i in range(depth):
         y = block(y, params, i, H)
         sizes.append(root_mean_square(y.data))
-    (y * rng.standard_normal(y.shape)).sum().backward()
+    (y * rng.standard_normal(y.shape)).sum().backward()  # a random gradient of y
     unit = y.data[0] / np.linalg.norm(y.data[0], axis=1, keepdims=True)  # (T, C)
-    cosine = ((unit @ unit.T).sum() - T) / (T * T - T)
+    cosine = ((unit @ unit.T).sum() - T) / (T * T - T)  # without each with itself
     return sizes, root_mean_square(x.grad), cosine
 
 
 def measure_depth(rng, deepest, draws=5):
-    """Medians of what send_through returns, for each kind of block and depth."""
+    """Medians of what send_through returns, {(block, depth): [sizes, gradient, cosine]}."""
     found = {}
-    for mark, kind in STACKS.items():
+    for block in STACKS:
         for depth in [depth for depth in (2, 4, 6, 12, 24, 48) if depth <= deepest]:
-            runs = zip(*(send_through(rng, kind, depth) for _ in range(draws)))
-            found[mark, depth] = [np.median(run, axis=0) for run in runs]
+            runs = zip(*(send_through(rng, block, depth) for _ in range(draws)))
+            found[block.__name__, depth] = [np.median(run, axis=0) for run in runs]
     return found
 
 
@@ -368,29 +383,32 @@ def show_table(title, found, number):
     """Print one number of found for each kind of block and depth."""
     depths = sorted({depth for _, depth in found})
     print(f"\n{title}\n{'  blocks':22}" + "".join(f"{depth:>9}" for depth in depths))
-    for mark, kind in STACKS.items():
-        print(f"  {kind.__name__:20}"
-              + "".join(f"{number(*found[mark, depth]):9.2g}" for depth in depths))
+    for block in STACKS:
+        print(f"  {block.__name__:20}" + "".join(
+            f"{number(*found[block.__name__, depth]):9.2g}" for depth in depths))
 
 
 def show_depth(found):
     """Print the tables of measure_depth, and plot the sizes in the deepest stacks."""
     print("\nRandom x forward, and a random gradient back, both of size 1, through stacks of\n"
-          "blocks")
+          "untrained blocks")
     show_table("size of the result", found, lambda sizes, gradient, cosine: sizes[-1])
-    print("Without either the signal vanishes; with residuals only, it explodes; any norm helps.")
-    show_table("size of the gradient of x", found, lambda sizes, gradient, cosine: gradient)
-    print("The same is true of the gradient on its way back.")
+    print("Each block multiplies the size by some factor, and 48 of them multiply it 48\n"
+          "times: 0.5^48 is 4e-15, and 1.7^48 is 1e11. Norms stop that.")
+    show_table("size of the gradient of the first x", found,
+               lambda sizes, gradient, cosine: gradient)
+    print("Back, too, only norms keep it from exploding. But without residuals it fades.")
     show_table("cosine of the angle between the results at two positions, 1 if they are the same",
                found, lambda sizes, gradient, cosine: cosine)
-    print("Attention takes means, and so makes positions similar, until nothing tells them\n"
-          "apart. This is what residuals are for. Pre-norm, as in gpt2_block, does best:\n"
-          "there x itself is never rescaled.\n\n"
-          "log10 of the size after each block:  n: without either,  r: residuals only,\n"
+    print("Attention averages, so positions become more and more alike, until nothing tells\n"
+          "them apart. Residuals slow this down, best with pre-norm, as in gpt2_block,\n"
+          "because there x itself is never rescaled.\n\n"
+          "log10 of the size after each block:  n: without both,  r: without norm,\n"
           "b: gpt2_block")
+    marks = {"n": "without_both", "r": "without_norm", "b": "gpt2_block"}
     deepest = max(depth for _, depth in found)
-    print(plot({mark: (range(1, deepest + 1), np.log10(found[mark, deepest][0]))
-                for mark in "nrb"}))
+    print(plot({mark: (range(1, deepest + 1), np.log10(found[name, deepest][0]))
+                for mark, name in marks.items()}))
 
 
 VARIANTS = (gpt2_block, without_attention, without_feed_forward, without_residuals, without_norm,
@@ -400,20 +418,21 @@ VARIANTS = (gpt2_block, without_attention, without_feed_forward, without_residua
 def compare_variants(seed, seeds, digits, blocks, heads, channels, steps, lr):
     """Train a sorter with each kind of block; accuracies by name, and the weights of the first."""
     print(f"\nSorting {digits} digits: {blocks} blocks, {heads} heads, {channels} channels, "
-          f"{steps} steps of 32 rows.\nsorted: of 2000 new rows, those without any error.\n\n"
-          f"{'block':24}{'loss':>9}{'sorted':>9}")
-    accuracies, first = {}, None
-    for kind in VARIANTS:
-        runs = [train_sorting(s, kind, digits, blocks, heads, channels, steps, lr)
+          f"{steps} steps of 32 sequences.\nsorted: of 2000 new sequences, those without any "
+          f"error.\n\n{'block':24}{'loss':>9}{'sorted':>9}")
+    accuracies = {}
+    first = None
+    for block in VARIANTS:
+        runs = [train_sorting(s, block, digits, blocks, heads, channels, steps, lr)
                 for s in range(seed, seed + seeds)]
         first = first or runs[0][0]
-        accuracies[kind.__name__] = [accuracy for _, _, accuracy in runs]
-        spread = f" +- {np.std(accuracies[kind.__name__], ddof=1):.1%}" if seeds > 1 else ""
-        print(f"{kind.__name__:24}{np.mean([loss for _, loss, _ in runs]):9.4f}"
-              f"{np.mean(accuracies[kind.__name__]):9.1%}{spread}", flush=True)
-    print("Without attention no digit knows of the others. What else is left out hardly\n"
-          "matters in so few blocks; differences of a percent are chance, as --seeds=3\n"
-          "shows.")
+        accuracies[block.__name__] = [accuracy for _, _, accuracy in runs]
+        spread = f" +- {np.std(accuracies[block.__name__], ddof=1):.1%}" if seeds > 1 else ""
+        print(f"{block.__name__:24}{np.mean([loss for _, loss, _ in runs]):9.4f}"
+              f"{np.mean(accuracies[block.__name__]):9.1%}{spread}", flush=True)
+    print("Without attention, no position knows the digits of the others. Four blocks are\n"
+          "not deep enough to need norms or residuals, and differences of a percent are\n"
+          "chance, as --seeds=3 shows.")
     return accuracies, first
 
 
@@ -422,16 +441,16 @@ def main(deepest=48, digits=8, blocks=4, heads=2, channels=32, steps=600, lr=0.0
     """Check the parts, send signals through stacks of blocks, and train networks that sort.
 
     deepest   number of blocks in the deepest stack that signals go through, from 2 to 48
-    digits    digits in a row to sort
+    digits    digits to sort in a sequence
     blocks    number of transformer blocks in the sorter
     heads     attention heads in a block
     channels  width of the residual stream
-    steps     training steps, each with 32 new rows
+    steps     training steps, each with 32 new sequences
     lr        highest learning rate
     seeds     trainings of each network in the table, for mean and spread
     seed      the first random seed
 
-    Returns {"gradient_error" by name, "depth": {(mark, depth): [sizes, gradient,
+    Returns {"gradient_error" by name, "depth": {(block, depth): [sizes, gradient,
     cosine]}, "sorted": accuracies by kind of block}.
     """
     if deepest < 2:
@@ -446,9 +465,9 @@ def main(deepest=48, digits=8, blocks=4, heads=2, channels=32, steps=600, lr=0.0
     with np.errstate(all="ignore"):  # a network that diverges has the loss nan
         accuracies, weights = compare_variants(seed, seeds, digits, blocks, heads, channels, steps,
                                                lr)
-        rows = sorting_rows(np.random.default_rng(seed), 3, digits)
         print("\nThe first network writes: " + "  ".join(
-            write_sorted(weights, row, blocks, heads, gpt2_block) for row in rows))
+            write_sorted(weights, ids, gpt2_block, blocks, heads)
+            for ids in sorting_batch(np.random.default_rng(seed), 3, digits)))
     return {"gradient_error": errors, "depth": depth, "sorted": accuracies}
 
 
@@ -713,32 +732,32 @@ def embedding(W, ids):
 
 
 def attention_weights(Q, K, causal=True):
-    """A (..., Tq, Tk), the softmax of the scores of queries Q (..., Tq, D) and keys K (..., Tk, D).
+    """A (..., Tq, Tk), the softmax of the scores of Q (..., Tq, D) and K (..., Tk, D).
 
-    The queries stand at the last Tq of the Tk positions. If causal, they see
-    no later key.
+    The queries stand at the last Tq of the Tk positions. If causal, they do
+    not see the keys of later positions.
     """
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
     if causal:
-        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)  # above the diagonal
-    S -= S.max(axis=-1, keepdims=True)     # cancels below; e^S cannot overflow
-    A = np.exp(S, out=S)               # in the place of S, which is not needed
+        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)
+    S -= S.max(axis=-1, keepdims=True)  # leaves A as it is; e^S cannot overflow
+    A = np.exp(S, out=S)                        # in the memory of S
     A /= A.sum(axis=-1, keepdims=True)
     return A
 
 
 def row_dot(a, b):
-    """The dot product of each row of a with the same row of b; rows are along the last axis."""
+    """The dot product of each row of a with that of b: (a * b).sum, but faster."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
 def attention(q, k, v, causal=True):
-    """Softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
+    """softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
 
-    q (B, Tq, H, D); k and v (B, Tk, H, D); the result is like q.
+    q (B, Tq, H, D); k and v (B, Tk, H, D); the result has the shape of q.
     """
-    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))         # (B, H, T, D)
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))        # (B, H, T, D)
     A = attention_weights(Q, K, causal)                        # (B, H, Tq, Tk)
     Y = A @ V                                                   # (B, H, Tq, D)
 
@@ -750,12 +769,15 @@ def attention(q, k, v, causal=True):
         dS *= A
         dQ = dS @ K / math.sqrt(Q.shape[-1])
         dK = dS.swapaxes(2, 3) @ Q / math.sqrt(Q.shape[-1])
-        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))     # (B, T, H, D)
+        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))    # (B, T, H, D)
     return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
 
 
 def rms_norm(x, eps=1e-6):
-    """x over its root mean square along the last axis (Zhang 2019); eps keeps it from 1/0."""
+    """x over its root mean square along the last axis (Zhang 2019).
+
+    The tiny eps avoids a division by zero.
+    """
     D = x.shape[-1]
     r = 1 / np.sqrt(row_dot(x.data, x.data) / D + eps)
     y = x.data * r
@@ -763,24 +785,23 @@ def rms_norm(x, eps=1e-6):
 
 
 def rotary(x, start=0, base=1000.0):
-    """Rotary positions (Su 2021): rotate the pairs of x (B, T, H, D); its first position is start.
+    """Rotary positions (Su 2021) for queries or keys x (B, T, H, D); D is even.
 
-    Pair j, the channels 2j and 2j + 1, is rotated by t * base^(-2j/D) at
-    position t; D is even.
+    start is the position of the first of the T vectors.
     """
     T, D = x.shape[1], x.shape[3]
-    speed = base ** (-np.arange(0, D, 2) / D)                       # (D/2,)
-    angle = np.arange(start, start + T)[:, None, None] * speed    # (T, 1, D/2)
-    turn = np.exp(1j * angle)                       # cos(angle) + i sin(angle)
+    speed = base ** (-np.arange(0, D, 2) / D)                   # (D/2,)
+    angle = np.arange(start, start + T)[:, None, None] * speed  # (T, 1, D/2)
+    turns = np.exp(1j * angle)                                  # cos + i sin
 
-    def rotate(x, turn):
-        arrows = x.view(np.result_type(x, np.complex64))  # (B, T, H, D/2), a + i b
-        return (arrows * turn.astype(arrows.dtype)).view(x.dtype)  # (B, T, H, D)
-    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
+    def rotate(vectors, turns):
+        arrows = vectors.view(np.result_type(vectors, np.complex64))
+        return (arrows * turns.astype(arrows.dtype)).view(vectors.dtype)
+    return Tensor(rotate(x.data, turns), (x,), lambda g: (rotate(g, turns.conj()),))
 
 
 def extend(cache, name, new):
-    """new (B, T, H, D) behind what the dict cache holds under name; the cache then holds both."""
+    """Append new (B, T, H, D) to cache[name], and return all that is there."""
     array = new.data
     if name in cache:
         array = np.concatenate([cache[name], array], axis=1)
@@ -797,21 +818,21 @@ def queries_keys_values(x, weights, i, heads, start=0):
 
 
 def self_attention(x, weights, i, heads, cache=None):
-    """Each position of x (B, T, C) reads from itself and from earlier ones; the result is like x.
+    """Each position of x (B, T, C) reads from itself and from earlier ones.
 
-    weights are Tensors (C, C): f"{i}.query", f"{i}.key", f"{i}.value" and
-    f"{i}.out". With a cache, a dict, x follows on the positions of earlier
-    calls.
+    The result has the shape of x. weights are Tensors (C, C), by name: in
+    layer number i, f"{i}.query", f"{i}.key", f"{i}.value" and f"{i}.out". With
+    a cache, a dict, x continues the sequence of earlier calls.
     """
     start = 0
     if cache is not None and f"{i}.key" in cache:
         start = cache[f"{i}.key"].shape[1]
-    q, k, v = queries_keys_values(x, weights, i, heads, start)   # (B, T, H, D)
+    q, k, v = queries_keys_values(x, weights, i, heads, start)  # (B, T, H, D)
     if cache is not None:
         k = extend(cache, f"{i}.key", k)                 # (B, start + T, H, D)
         v = extend(cache, f"{i}.value", v)
-    y = attention(q, k, v).reshape(*x.shape)    # (B, T, C), heads side by side
-    return y @ weights[f"{i}.out"]
+    y = attention(q, k, v).reshape(*x.shape)                    # (B, T, C)
+    return y @ weights[f"{i}.out"]                              # (B, T, C)
 
 
 # ---- plumbing, the same in every file: nothing about neural networks ------------------------

@@ -45,7 +45,7 @@ import numpy as np
 # ---- new here: the model and its parts, from 08 to 10 -----------------------------------------
 
 def row_dot(a, b):
-    """The dot product of each row of a with the same row of b; rows are along the last axis."""
+    """The dot product of each row of a with that of b: (a * b).sum, but faster."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
@@ -62,7 +62,10 @@ def embedding(W, ids):
 
 
 def rms_norm(x, eps=1e-6):
-    """x over its root mean square along the last axis (Zhang 2019); eps keeps it from 1/0."""
+    """x over its root mean square along the last axis (Zhang 2019).
+
+    The tiny eps avoids a division by zero.
+    """
     D = x.shape[-1]
     r = 1 / np.sqrt(row_dot(x.data, x.data) / D + eps)
     y = x.data * r
@@ -70,44 +73,43 @@ def rms_norm(x, eps=1e-6):
 
 
 def rotary(x, start=0, base=1000.0):
-    """Rotary positions (Su 2021): rotate the pairs of x (B, T, H, D); its first position is start.
+    """Rotary positions (Su 2021) for queries or keys x (B, T, H, D); D is even.
 
-    Pair j, the channels 2j and 2j + 1, is rotated by t * base^(-2j/D) at
-    position t; D is even.
+    start is the position of the first of the T vectors.
     """
     T, D = x.shape[1], x.shape[3]
-    speed = base ** (-np.arange(0, D, 2) / D)                       # (D/2,)
-    angle = np.arange(start, start + T)[:, None, None] * speed    # (T, 1, D/2)
-    turn = np.exp(1j * angle)                       # cos(angle) + i sin(angle)
+    speed = base ** (-np.arange(0, D, 2) / D)                   # (D/2,)
+    angle = np.arange(start, start + T)[:, None, None] * speed  # (T, 1, D/2)
+    turns = np.exp(1j * angle)                                  # cos + i sin
 
-    def rotate(x, turn):
-        arrows = x.view(np.result_type(x, np.complex64))  # (B, T, H, D/2), a + i b
-        return (arrows * turn.astype(arrows.dtype)).view(x.dtype)  # (B, T, H, D)
-    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
+    def rotate(vectors, turns):
+        arrows = vectors.view(np.result_type(vectors, np.complex64))
+        return (arrows * turns.astype(arrows.dtype)).view(vectors.dtype)
+    return Tensor(rotate(x.data, turns), (x,), lambda g: (rotate(g, turns.conj()),))
 
 
 def attention_weights(Q, K, causal=True):
-    """A (..., Tq, Tk), the softmax of the scores of queries Q (..., Tq, D) and keys K (..., Tk, D).
+    """A (..., Tq, Tk), the softmax of the scores of Q (..., Tq, D) and K (..., Tk, D).
 
-    The queries stand at the last Tq of the Tk positions. If causal, they see
-    no later key.
+    The queries stand at the last Tq of the Tk positions. If causal, they do
+    not see the keys of later positions.
     """
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
     if causal:
-        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)  # above the diagonal
-    S -= S.max(axis=-1, keepdims=True)     # cancels below; e^S cannot overflow
-    A = np.exp(S, out=S)               # in the place of S, which is not needed
+        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)
+    S -= S.max(axis=-1, keepdims=True)  # leaves A as it is; e^S cannot overflow
+    A = np.exp(S, out=S)                        # in the memory of S
     A /= A.sum(axis=-1, keepdims=True)
     return A
 
 
 def attention(q, k, v, causal=True):
-    """Softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
+    """softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
 
-    q (B, Tq, H, D); k and v (B, Tk, H, D); the result is like q.
+    q (B, Tq, H, D); k and v (B, Tk, H, D); the result has the shape of q.
     """
-    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))         # (B, H, T, D)
+    Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))        # (B, H, T, D)
     A = attention_weights(Q, K, causal)                        # (B, H, Tq, Tk)
     Y = A @ V                                                   # (B, H, Tq, D)
 
@@ -119,12 +121,12 @@ def attention(q, k, v, causal=True):
         dS *= A
         dQ = dS @ K / math.sqrt(Q.shape[-1])
         dK = dS.swapaxes(2, 3) @ Q / math.sqrt(Q.shape[-1])
-        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))     # (B, T, H, D)
+        return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))    # (B, T, H, D)
     return Tensor(Y.swapaxes(1, 2), (q, k, v), vjp)
 
 
 def extend(cache, name, new):
-    """new (B, T, H, D) behind what the dict cache holds under name; the cache then holds both."""
+    """Append new (B, T, H, D) to cache[name], and return all that is there."""
     array = new.data
     if name in cache:
         array = np.concatenate([cache[name], array], axis=1)
@@ -141,21 +143,21 @@ def queries_keys_values(x, weights, i, heads, start=0):
 
 
 def self_attention(x, weights, i, heads, cache=None):
-    """Each position of x (B, T, C) reads from itself and from earlier ones; the result is like x.
+    """Each position of x (B, T, C) reads from itself and from earlier ones.
 
-    weights are Tensors (C, C): f"{i}.query", f"{i}.key", f"{i}.value" and
-    f"{i}.out". With a cache, a dict, x follows on the positions of earlier
-    calls.
+    The result has the shape of x. weights are Tensors (C, C), by name: in
+    layer number i, f"{i}.query", f"{i}.key", f"{i}.value" and f"{i}.out". With
+    a cache, a dict, x continues the sequence of earlier calls.
     """
     start = 0
     if cache is not None and f"{i}.key" in cache:
         start = cache[f"{i}.key"].shape[1]
-    q, k, v = queries_keys_values(x, weights, i, heads, start)   # (B, T, H, D)
+    q, k, v = queries_keys_values(x, weights, i, heads, start)  # (B, T, H, D)
     if cache is not None:
         k = extend(cache, f"{i}.key", k)                 # (B, start + T, H, D)
         v = extend(cache, f"{i}.value", v)
-    y = attention(q, k, v).reshape(*x.shape)    # (B, T, C), heads side by side
-    return y @ weights[f"{i}.out"]
+    y = attention(q, k, v).reshape(*x.shape)                    # (B, T, C)
+    return y @ weights[f"{i}.out"]                              # (B, T, C)
 
 
 def feed_forward(x, weights, i):
@@ -165,24 +167,24 @@ def feed_forward(x, weights, i):
     """
     up, down = weights[f"{i}.up"], weights[f"{i}.down"]
     X = as_rows(x.data)                                       # (N, C), N = B T
-    root = X @ up.data
-    np.maximum(root, 0, out=root)                      # (N, 4C), the root of h
-    Y = (root * root) @ down.data                                   # (N, C)
+    relu = X @ up.data                                          # (N, 4C)
+    np.maximum(relu, 0, out=relu)
+    Y = (relu * relu) @ down.data                               # (N, C)
 
     def vjp(g):
         dY = as_rows(g)
-        da = (2 * dY) @ down.data.T                                 # (N, 4C)
-        da *= root
-        dX = (da @ up.data.T).reshape(x.shape)
-        return dX, X.T @ da, (root * root).T @ dY
+        drelu = (2 * dY) @ down.data.T                          # (N, 4C)
+        drelu *= relu
+        dX = drelu @ up.data.T
+        return dX.reshape(x.shape), X.T @ drelu, (relu * relu).T @ dY
     return Tensor(Y.reshape(x.shape), (x, up, down), vjp)
 
 
 def token_shift(x, mix, before):
     """y_t = x_t + mix * x_(t-1) for x (B, T, C) and mix (C,) (after So 2021, Peng 2023).
 
-    before (B, 1, C) is the array that stands in front of x: zeros, if x begins
-    the row.
+    before (B, 1, C) is an array: what stands in front of x, or zeros. It gets
+    no gradient.
     """
     previous = np.concatenate([before, x.data[:, :-1]], axis=1)     # (B, T, C)
 
@@ -196,7 +198,7 @@ def token_shift(x, mix, before):
 def block(x, weights, i, heads, cache=None):
     """One transformer block of 11, number i; x (B, T, C), and so the result.
 
-    With a cache, a dict, x follows on the positions of earlier calls (09).
+    With a cache, a dict, x continues the sequence of earlier calls (09).
     """
     x = x + self_attention(rms_norm(x), weights, i, heads, cache)
     h = rms_norm(x)

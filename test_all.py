@@ -1098,19 +1098,19 @@ def test_10_token_shift_by_hand():
 
 def test_10_its_stack_is_the_gpt_of_11():
     weights, ids = random_weights(7, 16, np.float64), RNG.integers(7, size=(2, 9))
-    stack = blocks.transformer(blocks.as_tensors(weights), ids, 2, 2, blocks.block)
+    stack = blocks.transformer(blocks.as_tensors(weights), ids, blocks.block, 2, 2)
     assert np.array_equal(stack.data, gpt.gpt(gpt.as_tensors(weights), ids, 2, 2).data)
 
 
 def test_10_rows_by_hand():
-    rows = blocks.sorting_rows(RNG, 3, 4)
+    rows = blocks.sorting_batch(RNG, 3, 4)
     assert rows.shape == (3, 9) and (rows[:, 4] == 10).all() and rows[:, :4].max() < 10
     assert rows[:, 5:].tolist() == [sorted(row) for row in rows[:, :4].tolist()]
 
 
 def test_10_what_the_page_says(capsys):
     result = blocks.main(channels=16, digits=4, steps=2)
-    sizes, gradients, cosines = zip(*(result["depth"][mark, 48] for mark in "nrmpb"))
+    sizes, gradients, cosines = zip(*(result["depth"][kind.__name__, 48] for kind in blocks.STACKS))
     neither, residuals, norm, post, pre = (size[-1] for size in sizes)
     assert neither < 1e-10 and residuals > 1e6
     assert all(0.1 < size < 20 for size in (norm, post, pre))
@@ -1125,7 +1125,7 @@ def test_10_two_blocks_learn_to_sort():
     assert accuracy > 0.9 and learn(blocks.without_attention)[2] < 0.1
     assert {w.dtype for w in weights.values()} == {np.dtype(np.float32)}
     row = np.array([7, 0, 4, 10, 0, 4, 7])
-    assert blocks.write_sorted(weights, row, 2, 2, blocks.gpt2_block) == "704=047"
+    assert blocks.write_sorted(weights, row, blocks.gpt2_block, 2, 2) == "704=047"
 
 
 # ---- 11: training, checkpoints, sampling --------------------------------------------------------
