@@ -1070,7 +1070,7 @@ def test_09_what_the_page_says(capsys):
     scaled, unscaled = zip(*result["scaling"].values())
     assert min(scaled) > 3.5 and unscaled[-1] < 0.3
     assert result["facts"]["leak"] == 0 and result["facts"]["other distance"] > 0.01
-    picture = capsys.readouterr().out.split("attends to")[1].splitlines()[2:10]
+    picture = capsys.readouterr().out.split("attends to")[1].splitlines()[3:11]
     for i, line in enumerate(picture):                  # the darkest mark is on the diagonal
         marks = [" .:-=+*#%@".index(line[7 + 4 * j]) for j in range(8)]
         assert marks.index(max(marks)) == i and marks[i] > 5
