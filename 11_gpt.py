@@ -8,10 +8,13 @@ uniform guess among V characters costs ln V.
 Every character has a vector x of C numbers, the residual stream. The model:
 
     x = rms_norm(embedding(embed, ids))
-    x = block(x)                              four times; each is
-        x = x + self_attention(rms_norm(x))   information moves to later positions
-        x = x + feed_forward(token_shift(rms_norm(x)))      each works by itself
-    logits = rms_norm(x) @ head
+    x = block(x)                            four times; each block is
+        x = x + self_attention(rms_norm(x))
+        x = x + feed_forward(token_shift(rms_norm(x)))
+    logits = rms_norm(x) @ unembed
+
+Self-attention moves information to later positions only. The feed-forward layer
+processes it, at each position by itself; token shift adds the position before.
 
 Run           python 11_gpt.py
 Expect        4 to 5 minutes on two cores, 0.2 GB; a validation loss of 1.47 to 1.49
@@ -42,10 +45,13 @@ import numpy as np
 # characters
 
 
-# ---- new here: the model and its parts, from 08 to 10 -----------------------------------------
+# ---- new here: the parts of the model, explained in 08 to 10 ----------------------------------
 
 def row_dot(a, b):
-    """The dot product of each row of a with that of b: (a * b).sum, but faster."""
+    """The dot product of each row of a (..., n) with that of b: (..., 1).
+
+    The same as (a * b).sum(axis=-1, keepdims=True), but faster.
+    """
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
@@ -66,10 +72,10 @@ def rms_norm(x, eps=1e-6):
 
     The tiny eps avoids a division by zero.
     """
-    D = x.shape[-1]
-    r = 1 / np.sqrt(row_dot(x.data, x.data) / D + eps)
+    n = x.shape[-1]
+    r = 1 / np.sqrt(row_dot(x.data, x.data) / n + eps)
     y = x.data * r
-    return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / D)),))
+    return Tensor(y, (x,), lambda g: (r * (g - y * (row_dot(g, y) / n)),))
 
 
 def rotary(x, start=0, base=1000.0):
@@ -80,12 +86,13 @@ def rotary(x, start=0, base=1000.0):
     T, D = x.shape[1], x.shape[3]
     speed = base ** (-np.arange(0, D, 2) / D)                   # (D/2,)
     angle = np.arange(start, start + T)[:, None, None] * speed  # (T, 1, D/2)
-    turns = np.exp(1j * angle)                                  # cos + i sin
+    turn = np.exp(1j * angle)                                   # cos + i sin
 
-    def rotate(vectors, turns):
+    def rotate(vectors, by):
         arrows = vectors.view(np.result_type(vectors, np.complex64))
-        return (arrows * turns.astype(arrows.dtype)).view(vectors.dtype)
-    return Tensor(rotate(x.data, turns), (x,), lambda g: (rotate(g, turns.conj()),))
+        arrows = arrows * by.astype(arrows.dtype)              # (B, T, H, D/2)
+        return arrows.view(vectors.dtype)                       # (B, T, H, D)
+    return Tensor(rotate(x.data, turn), (x,), lambda g: (rotate(g, turn.conj()),))
 
 
 def attention_weights(Q, K, causal=True):
@@ -97,7 +104,8 @@ def attention_weights(Q, K, causal=True):
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
     if causal:
-        S += np.triu(np.full((Tq, Tk), -np.inf, S.dtype), 1 + Tk - Tq)
+        later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]     # (Tq, Tk)
+        S += np.where(later, -np.inf, 0).astype(S.dtype)
     S -= S.max(axis=-1, keepdims=True)  # leaves A as it is; e^S cannot overflow
     A = np.exp(S, out=S)                        # in the memory of S
     A /= A.sum(axis=-1, keepdims=True)
@@ -117,8 +125,7 @@ def attention(q, k, v, causal=True):
         dY = g.swapaxes(1, 2)                                   # (B, H, Tq, D)
         dV = A.swapaxes(2, 3) @ dY
         dA = dY @ V.swapaxes(2, 3)                             # (B, H, Tq, Tk)
-        dS = dA - row_dot(A, dA)
-        dS *= A
+        dS = A * (dA - row_dot(A, dA))
         dQ = dS @ K / math.sqrt(Q.shape[-1])
         dK = dS.swapaxes(2, 3) @ Q / math.sqrt(Q.shape[-1])
         return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))    # (B, T, H, D)
@@ -126,7 +133,7 @@ def attention(q, k, v, causal=True):
 
 
 def extend(cache, name, new):
-    """Append new (B, T, H, D) to cache[name], and return all that is there."""
+    """Append new (B, T, H, D) to cache[name]; all that is there, without a gradient."""
     array = new.data
     if name in cache:
         array = np.concatenate([cache[name], array], axis=1)
@@ -134,58 +141,69 @@ def extend(cache, name, new):
     return Tensor(array)
 
 
-def queries_keys_values(x, weights, i, heads, start=0):
-    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
+def queries_keys_values(x, params, i, heads, start=0):
+    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start.
+
+    q and k are normalized and rotated.
+    """
     B, T, C = x.shape
-    q, k, v = ((x @ weights[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
-               for name in ("query", "key", "value"))
-    return rotary(rms_norm(q), start), rotary(rms_norm(k), start), v
+
+    def split(name):
+        return (x @ params[f"{i}.{name}"]).reshape(B, T, heads, C // heads)
+    q = rotary(rms_norm(split("query")), start)
+    k = rotary(rms_norm(split("key")), start)
+    return q, k, split("value")
 
 
-def self_attention(x, weights, i, heads, cache=None):
+def self_attention(x, params, i, heads, cache=None):
     """Each position of x (B, T, C) reads from itself and from earlier ones.
 
-    The result has the shape of x. weights are Tensors (C, C), by name: in
+    The result has the shape of x. params are Tensors (C, C), by name: in
     layer number i, f"{i}.query", f"{i}.key", f"{i}.value" and f"{i}.out". With
     a cache, a dict, x continues the sequence of earlier calls.
     """
     start = 0
     if cache is not None and f"{i}.key" in cache:
         start = cache[f"{i}.key"].shape[1]
-    q, k, v = queries_keys_values(x, weights, i, heads, start)  # (B, T, H, D)
+    q, k, v = queries_keys_values(x, params, i, heads, start)  # (B, T, H, D)
     if cache is not None:
         k = extend(cache, f"{i}.key", k)                 # (B, start + T, H, D)
         v = extend(cache, f"{i}.value", v)
     y = attention(q, k, v).reshape(*x.shape)                    # (B, T, C)
-    return y @ weights[f"{i}.out"]                              # (B, T, C)
+    return y @ params[f"{i}.out"]                              # (B, T, C)
 
 
-def feed_forward(x, weights, i):
+def feed_forward(x, params, i):
     """max(x @ up, 0)^2 @ down (So 2021); x (B, T, C), and so the result.
 
-    weights are Tensors, f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
+    params are Tensors, f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
     """
-    up, down = weights[f"{i}.up"], weights[f"{i}.down"]
+    up, down = params[f"{i}.up"], params[f"{i}.down"]
     X = as_rows(x.data)                                       # (N, C), N = B T
-    relu = X @ up.data                                          # (N, 4C)
-    np.maximum(relu, 0, out=relu)
+    a = X @ up.data                                             # (N, 4C)
+    relu = np.maximum(a, 0, out=a)                         # in the memory of a
     Y = (relu * relu) @ down.data                               # (N, C)
 
     def vjp(g):
         dY = as_rows(g)
-        drelu = (2 * dY) @ down.data.T                          # (N, 4C)
-        drelu *= relu
-        dX = drelu @ up.data.T
-        return dX.reshape(x.shape), X.T @ drelu, (relu * relu).T @ dY
+        da = (2 * dY) @ down.data.T                             # 2 dh, (N, 4C)
+        da *= relu
+        dX = da @ up.data.T
+        return dX.reshape(x.shape), X.T @ da, (relu * relu).T @ dY
     return Tensor(Y.reshape(x.shape), (x, up, down), vjp)
 
 
-def token_shift(x, mix, before):
-    """y_t = x_t + mix * x_(t-1) for x (B, T, C) and mix (C,) (after So 2021, Peng 2023).
+def token_shift(x, params, i, cache=None):
+    """x_t + mix * x_(t-1) for every position of x (B, T, C) (after So 2021, Peng 2023).
 
-    before (B, 1, C) is an array: what stands in front of x, or zeros. It gets
-    no gradient.
+    mix is the Tensor f"{i}.mix" (C,). In front of x stand zeros or, with a
+    cache, the last position of the call before.
     """
+    mix = params[f"{i}.mix"]
+    before = np.zeros_like(x.data[:, :1])                       # (B, 1, C)
+    if cache is not None:
+        before = cache.get(f"{i}.last", before)
+        cache[f"{i}.last"] = x.data[:, -1:]
     previous = np.concatenate([before, x.data[:, :-1]], axis=1)     # (B, T, C)
 
     def vjp(g):
@@ -195,27 +213,24 @@ def token_shift(x, mix, before):
     return Tensor(x.data + mix.data * previous, (x, mix), vjp)
 
 
-def block(x, weights, i, heads, cache=None):
-    """One transformer block of 11, number i; x (B, T, C), and so the result.
+def block(x, params, i, heads, cache=None):
+    """Transformer block number i, as 11 has it; x (B, T, C), and so the result.
 
     With a cache, a dict, x continues the sequence of earlier calls (09).
     """
-    x = x + self_attention(rms_norm(x), weights, i, heads, cache)
-    h = rms_norm(x)
-    before = np.zeros_like(h.data[:, :1])
-    if cache is not None:
-        before = cache.get(f"{i}.last", before)
-        cache[f"{i}.last"] = h.data[:, -1:]
-    x = x + feed_forward(token_shift(h, weights[f"{i}.mix"], before), weights, i)
+    x = x + self_attention(rms_norm(x), params, i, heads, cache)
+    x = x + feed_forward(token_shift(rms_norm(x), params, i, cache), params, i)
     return x
 
+
+# ---- new here: the model ----------------------------------------------------------------------
 
 def init_weights(rng, V, C, blocks):
     """All weights by name.
 
-    out and down are 0, so that at first no block adds anything. The head also
-    starts at zero, so the first predictions are uniform. Unlike in 06 these
-    zeros do receive gradients: first the head, then out and down.
+    out and down are 0, so that at first no block adds anything. So is unembed,
+    so that the first predictions are uniform. Unlike in 06 these zeros do
+    receive gradients: first unembed, then out and down.
     """
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
@@ -223,7 +238,7 @@ def init_weights(rng, V, C, blocks):
     def zeros(*shape):
         return np.zeros(shape, np.float32)
 
-    weights = {"embed": rng.standard_normal((V, C), np.float32), "head": zeros(C, V)}
+    weights = {"embed": rng.standard_normal((V, C), np.float32), "unembed": zeros(C, V)}
     for i in range(blocks):
         weights |= {
             f"{i}.query": matrix(C, C),
@@ -237,21 +252,21 @@ def init_weights(rng, V, C, blocks):
     return weights
 
 
-def gpt(weights, ids, blocks, heads, cache=None):
-    """Logits (B, T, V) of the character after each of ids (B, T); weights are Tensors.
+def gpt(params, ids, blocks, heads, cache=None):
+    """Logits (B, T, V) of the character after each of ids (B, T).
 
-    With a cache, a dict that is empty at first, ids follow on those of earlier
+    With a cache, a dict that is empty at first, ids continue those of earlier
     calls.
     """
-    x = rms_norm(embedding(weights["embed"], ids))                  # (B, T, C)
+    x = rms_norm(embedding(params["embed"], ids))               # (B, T, C)
     for i in range(blocks):
-        x = block(x, weights, i, heads, cache)
-    return rms_norm(x) @ weights["head"]                            # (B, T, V)
+        x = block(x, params, i, heads, cache)
+    return rms_norm(x) @ params["unembed"]                      # (B, T, V)
 
 
-def loss_on(weights, rows, blocks, heads):
-    """The mean loss over rows (B, T+1) of ids, in which each character predicts the next."""
-    logits = gpt(weights, rows[:, :-1], blocks, heads)
+def loss_on(params, rows, blocks, heads):
+    """The mean loss over rows (B, T+1) of ids: each character predicts the next one."""
+    logits = gpt(params, rows[:, :-1], blocks, heads)           # (B, T, V)
     V = logits.shape[-1]
     return cross_entropy(logits.reshape(-1, V), rows[:, 1:].ravel())
 
@@ -329,8 +344,8 @@ def mean_gradients(weights, rows, blocks, heads, pool, comm):
 def update(run, grads, factor, pool):
     """Muon for the matrices in the blocks, Adam with a sixth of its rate for all else.
 
-    A row of embed, or a column of head, belongs to one character, frequent or
-    rare: directions there should not all get the same length (after Jordan
+    A row of embed, or a column of unembed, belongs to one character, frequent
+    or rare: directions there should not all get the same length (after Jordan
     2024).
     """
     lr = factor * run.settings["lr"]
@@ -338,7 +353,7 @@ def update(run, grads, factor, pool):
 
     def step(name):
         w, dw, state = run.weights[name], grads[name], run.states[name]
-        if name in ("embed", "head") or w.ndim == 1:
+        if name in ("embed", "unembed") or w.ndim == 1:
             adam(w, dw, state, lr / 6)
         else:
             muon(w, dw, state, lr, decay)
@@ -506,7 +521,7 @@ def merge_settings(asked, parameters, run, path):
             sys.exit(f"error: {path} holds a GPT with {name}={run.settings[name]}, "
                      f"not {asked[name]}")
     run.settings |= {name: changed[name] for name in TRAINING if name in changed}
-    if asked["steps"] and {"data", "context"} & changed.keys():     # the old losses are void
+    if asked["steps"] and {"data", "context"} & changed.keys():  # the old losses are void
         run.validation, run.best = [], {}
     return asked | run.settings
 

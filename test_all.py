@@ -285,8 +285,7 @@ OPERATIONS = {
                                 normal(1, 3, 1, 2)),
     "self_attention": (by_name(gpt.self_attention, *QKVO, heads=2),
                        normal(2, 5, 8), *normal(4, 8, 8) / 3),
-    "token_shift": (lambda x, mix: gpt.token_shift(x, mix, np.ones((2, 1, 3))),
-                    normal(2, 4, 3), normal(3)),
+    "token_shift": (by_name(gpt.token_shift, "mix"), normal(2, 4, 3), normal(3)),
     "rms_norm": (gpt.rms_norm, normal(3, 4)),
     "rms_norm by head": (gpt.rms_norm, normal(2, 3, 2, 4)),
     "feed_forward": (by_name(gpt.feed_forward, "up", "down"),
@@ -1091,9 +1090,10 @@ def test_10_shifting_and_scaling_leave_layer_norm_as_it_is():
 
 
 def test_10_token_shift_by_hand():
-    x, mix = blocks.Tensor([[[1.0], [2.0]]]), blocks.Tensor([10.0])
-    y = blocks.token_shift(x, mix, before=np.full((1, 1, 1), 5))
-    assert y.data.ravel().tolist() == [1 + 50, 2 + 10]
+    x, params, cache = blocks.Tensor([[[1.0], [2.0]]]), {"0.mix": blocks.Tensor([10.0])}, {}
+    assert blocks.token_shift(x, params, 0).data.ravel().tolist() == [1, 2 + 10]
+    assert blocks.token_shift(x, params, 0, cache).data.ravel().tolist() == [1, 12]
+    assert blocks.token_shift(x, params, 0, cache).data.ravel().tolist() == [1 + 20, 12]
 
 
 def test_10_its_stack_is_the_gpt_of_11():
@@ -1395,7 +1395,7 @@ def test_a_checkpoint_is_read_with_care(folder):
         ("steps", "many"), ("batch", None), ("channels", -2), ("heads", [2]))]
     damages += [({"losses": 5}, {}), ({"losses": [math.nan]}, {}), ({"validation": [[1]]}, {}),
                 ({"settings": {}}, {}), ({}, {"best/embed": np.full((30, 16), np.nan)}),
-                ({}, {"weights/embed": None}), ({}, {"best/head": None})]
+                ({}, {"weights/embed": None}), ({}, {"best/unembed": None})]
     for entries, changed in damages:
         damaged = {key: value for key, value in (arrays | changed).items() if value is not None}
         damaged["record"] = json.dumps(record | entries)
