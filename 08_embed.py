@@ -42,7 +42,7 @@ import numpy as np
 def encode(text, characters):
     """The ids of text's characters in the vocabulary `characters`; unknown ones are skipped."""
     ids = {character: i for i, character in enumerate(characters)}
-    return np.array([ids[character] for character in text if character in ids], np.int64)
+    return np.fromiter((ids[character] for character in text if character in ids), np.int32)
 
 
 def split_words(text):

@@ -22,27 +22,27 @@ Try           --data=my.txt      your own text; --help lists all options
               --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
                                  write more, without training
 Left out      dropout; tokens longer than a character (08); half precision
-Carried from  05: topological_order, unbroadcast, as_rows, Tensor, as_tensors.
+Carried from  01: relative_error.  05: topological_order, unbroadcast, as_rows, Tensor, as_tensors.
               06: adam, newton_schulz, muon, warmup_linear, cross_entropy.
               08: encode, embedding.  09: attention_weights, row_dot, attention, rms_norm,
               rotary, extend, queries_keys_values, self_attention.
               10: feed_forward, token_shift, block
 """
 import argparse, contextlib, gzip, hashlib, http.client, inspect, io, itertools, json, math
-import os, shutil, signal, sys, tempfile, time, urllib.request, zipfile, zlib
+import os, shutil, signal, sys, tempfile, threading, time, urllib.request, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import SimpleNamespace
 
-if "numpy" not in sys.modules:  # one BLAS thread, because we split the batch ourselves
+NUMPY_IS_NEW = "numpy" not in sys.modules
+if NUMPY_IS_NEW:        # one BLAS thread, because we split the batch ourselves
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
                  "VECLIB_MAXIMUM_THREADS"):
-        os.environ.setdefault(name, "1")
+        os.environ[name] = "1"
 
 import numpy as np
 
-# B rows in a batch, T positions in a row, C channels, H heads, D = C / H, V
-# characters
+# B rows in a batch, T positions in a row, C channels, V different characters
 
 
 # ---- new here: the parts of the model, explained in 08 to 10 ----------------------------------
@@ -279,341 +279,429 @@ def gradients(weights, rows, blocks, heads):
     return loss.data.item(), {name: tensor.grad for name, tensor in params.items()}
 
 
-# ---- new here: sampling -----------------------------------------------------------------------
+# ---- new here: writing ------------------------------------------------------------------------
 
-def sample(run, prompt, tokens, temperature, top_k, seed):
-    """Yield characters that the best weights so far write after the prompt.
+def sample(weights, settings, characters, prompt, length, temperature=0.8, top_k=0):
+    """Yield characters that continue the prompt, one by one; weights are arrays.
 
-    Each is drawn from softmax(logits / temperature) among the top_k likeliest.
+    Each is drawn from softmax(logits / temperature), so that a temperature
+    below 1 makes likely characters likelier; among the top_k likeliest, if
+    top_k is not 0.
     """
-    rng = np.random.default_rng(seed)
-    params = as_tensors(run.best or run.weights)
-    context = run.settings["context"]
-    ids = list(encode(prompt, run.characters)) or [0]
-    new = ids[-context:]                    # ids that are not in the cache yet
+    rng = np.random.default_rng(settings.seed)
+    params = as_tensors(weights)
+    ids = encode(prompt, characters).tolist() or [0]
+    new = ids[-settings.context:]           # ids that are not in the cache yet
     cache, cached = {}, 0
-    for _ in range(tokens):
-        if cached + len(new) > context:     # full: restart from the newer half
-            new = ids[-max(1, context // 2):]
+    for _ in range(length):
+        # Training has shown it no position beyond the context length. There,
+        # begin again with the newer half: to move on by one would cost a whole
+        # row each time.
+        if cached + len(new) > settings.context:
+            new = ids[-max(1, settings.context // 2):]
             cache, cached = {}, 0
-        with np.errstate(all="ignore"):
-            logits = gpt(params, np.array([new]), run.settings["blocks"], run.settings["heads"],
-                         cache).data[0, -1].astype(float)
-        if not np.isfinite(logits).all():
-            sys.exit("error: the weights are too large: lower --lr")
+        logits = gpt(params, np.array([new]), settings.blocks, settings.heads, cache)
         cached += len(new)
-        if 0 < top_k < len(logits):
-            logits[logits < np.sort(logits)[-top_k]] = -np.inf
-        p = np.exp((logits - logits.max()) / max(temperature, 1e-9))  # at 0 only the best is left
+        z = logits.data[0, -1].astype(float)                    # (V,)
+        if 0 < top_k < len(z):
+            z[z < np.sort(z)[-top_k]] = -np.inf
+        p = np.exp((z - z.max()) / max(temperature, 1e-9))  # at 0, the likeliest is left
         new = [int(rng.choice(len(p), p=p / p.sum()))]
         ids += new
-        yield run.characters[new[0]]
+        yield characters[new[0]]
 
 
-# ---- new here: training on many threads or machines -------------------------------------------
+# ---- new here: one gradient from many threads and machines ------------------------------------
+# The loss is a mean over rows. So a batch can be cut into equal parts, shards,
+# and the mean of their gradients is the gradient of the whole batch. Computed
+# one after the other, this is called gradient accumulation: a large batch in a
+# small memory. Computed side by side, it is data parallelism. Here each thread
+# takes one shard after the other. (Python runs one thread at a time, but NumPy
+# releases this lock, the GIL, while it computes.)
+#
+# With MPI, as in mpiexec -n 4 python 11_gpt.py, several processes, also on
+# several machines, each take a batch of their own. Then all of them need the
+# mean of their gradients. To compute it and to hand it to all is called an
+# all-reduce.
 
-SHARD = 512                        # characters that one thread takes at a time
+SHARD = 512               # characters: so the arrays fit the processor's cache
 
 
-def average(arrays, comm):
-    """Replace each array by its mean over the processes of MPI, if there are several."""
-    if comm:
-        for array in arrays:
-            comm.Allreduce(array.copy(), array)
-            array /= comm.size
-
-
-def mean_gradients(weights, rows, blocks, heads, pool, comm):
-    """gradients() of all rows: the mean over shards, which the threads share, and over machines.
-
-    NumPy releases Python's global lock (the GIL), so threads do work side by
-    side, and a shard's arrays stay in the processor's cache. Its size does not
-    depend on the threads, so neither do the sums.
-    """
+def split_rows(rows, shard=SHARD):
+    """rows (B, T+1) in equal shards of about so many characters, at least one row each."""
     B, T = len(rows), rows.shape[1] - 1
-    size = max(n for n in range(1, max(1, SHARD // T) + 1) if B % n == 0)
-    results = list(pool.map(lambda shard: gradients(weights, shard, blocks, heads),
-                            np.split(rows, B // size)))
-    loss = np.array(sum(loss for loss, _ in results) / len(results))
-    mean = pool.map(lambda name: sum(grads[name] for _, grads in results) / len(results), weights)
-    grads = dict(zip(weights, mean))
-    average([loss, *grads.values()], comm)
-    return loss.item(), grads
+    size = max(n for n in range(1, max(1, shard // T) + 1) if B % n == 0)
+    return np.split(rows, B // size)
 
 
-def update(run, grads, factor, pool):
-    """Muon for the matrices in the blocks, Adam with a sixth of its rate for all else.
+def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
+    """The loss on rows, and its gradients by name; over all processes, if comm is given.
+
+    Shards are added in their order, each as soon as those before it are: so no
+    bit depends on the number of threads, and few gradients are in memory at a
+    time.
+    """
+    def work(part):
+        return gradients(weights, part, settings.blocks, settings.heads)
+    parts = split_rows(rows, shard)
+    loss = 0.0
+    total = {name: np.zeros_like(w) for name, w in weights.items()}
+    for part_loss, grads in pool.map(work, parts):
+        loss += part_loss
+        for name, grad in grads.items():
+            total[name] += grad
+    count = len(parts)
+    if comm:                                    # the all-reduce, as a sum
+        loss = comm.allreduce(loss)
+        for array in total.values():
+            comm.Allreduce(array.copy(), array)
+        count *= comm.size
+    return loss / count, {name: array / count for name, array in total.items()}
+
+
+def check_shards(settings, pool):
+    """How far the mean over four shards is from the gradient of a batch, in a small GPT."""
+    rng = np.random.default_rng(settings.seed)
+    weights = {name: rng.standard_normal(w.shape)
+               for name, w in init_weights(rng, 5, 2 * settings.heads, settings.blocks).items()}
+    rows = rng.integers(5, size=(4, 9))
+    _, whole = gradients(weights, rows, settings.blocks, settings.heads)
+    _, mean = mean_gradients(weights, rows, settings, pool, shard=8)
+    return relative_error(mean.values(), whole.values())
+
+
+# ---- new here: training -----------------------------------------------------------------------
+
+@dataclass
+class Settings:
+    """The options; main says what each of them means."""
+    data: str = ""
+    out: str = "gpt.npz"
+    resume: str = ""
+    prompt: str = ""
+    tokens: int = 500
+    temperature: float = 0.8
+    top_k: int = 0
+    steps: int = 1000
+    stop: int = 0
+    batch: int = 32
+    context: int = 128
+    blocks: int = 4
+    heads: int = 4
+    channels: int = 128
+    lr: float = 0.03
+    decay: float = 0.3
+    eval_every: int = 250
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self):
+        for option in fields(self):  # NumPy's numbers and paths become Python's
+            value = getattr(self, option.name)
+            setattr(self, option.name, type(option.default)(value))
+
+
+@dataclass
+class State:
+    """All that training changes, or needs to go on as if it had never stopped."""
+    text: str                                   # the SHA-256 of the text
+    context: int                             # the context length of the losses
+    characters: str                  # the vocabulary: character i has the id i
+    weights: dict                               # arrays by name
+    rng: np.random.Generator                    # chooses the rows of a batch
+    memory: dict = field(default_factory=dict)  # of the optimizers, by name of the weights
+    best: dict = field(default_factory=dict)  # the weights with the best validation loss
+    losses: list = field(default_factory=list)      # of each step
+    validation: list = field(default_factory=list)  # [step, loss] of each evaluation
+
+
+def new_state(settings, text):
+    """The state before the first step."""
+    characters = "".join(sorted(set(text)))
+    rng = np.random.default_rng(settings.seed)
+    weights = init_weights(rng, len(characters), settings.channels, settings.blocks)
+    return State(sha256_of(text), settings.context, characters, weights, rng,
+                 memory={name: {} for name in weights})
+
+
+def random_rows(state, ids, settings, rank=0, ranks=1):
+    """rows (B, T+1) from random places in ids.
+
+    Every process draws the rows of all, so that their generators stay alike,
+    and takes its own.
+    """
+    starts = state.rng.integers(len(ids) - settings.context, size=(ranks, settings.batch, 1))
+    return ids[starts[rank] + np.arange(settings.context + 1)]
+
+
+def update(state, grads, lr, decay, pool):
+    """One step of Muon for the matrices in the blocks, of Adam at lr / 6 for all else.
 
     A row of embed, or a column of unembed, belongs to one character, frequent
     or rare: directions there should not all get the same length (after Jordan
     2024).
     """
-    lr = factor * run.settings["lr"]
-    decay = run.settings["decay"]
-
     def step(name):
-        w, dw, state = run.weights[name], grads[name], run.states[name]
-        if name in ("embed", "unembed") or w.ndim == 1:
-            adam(w, dw, state, lr / 6)
+        w, dw, memory = state.weights[name], grads[name], state.memory[name]
+        if by_adam(name, w):
+            adam(w, dw, memory, lr / 6)
         else:
-            muon(w, dw, state, lr, decay)
-    list(pool.map(step, grads))                  # list() waits for all of them
+            muon(w, dw, memory, lr, decay)
+    list(pool.map(step, grads))                 # list waits for all of them
 
 
-def validate(run, s, ids, pool):
-    """Measure the loss on all whole rows of ids, keep the best weights, show what they write."""
-    rows = np.lib.stride_tricks.sliding_window_view(ids, s.context + 1)[::s.context]
-    size = max(1, SHARD // s.context)
+def by_adam(name, w):
+    """Whether Adam, and not Muon, trains these weights."""
+    return name in ("embed", "unembed") or w.ndim == 1
+
+
+VALIDATION = 120_000        # characters, at most: tiny Shakespeare has 111,540
+
+
+def evaluate(weights, ids, settings, pool):
+    """The mean loss over ids, in rows of the context length.
+
+    Of a long text only some rows count, spread evenly, of VALIDATION
+    characters in all.
+    """
+    T = settings.context
+    starts = np.arange(0, len(ids) - T, T)
+    if len(starts) * T > VALIDATION:
+        starts = starts[np.linspace(0, len(starts) - 1, max(1, VALIDATION // T)).astype(int)]
+    rows = ids[starts[:, None] + np.arange(T + 1)]
+    size = max(1, SHARD // T)
     shards = [rows[i:i + size] for i in range(0, len(rows), size)]
-    params = as_tensors(run.weights)
+    params = as_tensors(weights)
 
     def total(shard):
-        return len(shard) * loss_on(params, shard, s.blocks, s.heads).data.item()
-    loss = sum(pool.map(total, shards)) / len(rows)
-    if not math.isfinite(loss):
-        sys.exit(f"error: training diverges at step {len(run.losses)}: lower --lr")
-    if loss <= min((earlier for _, earlier in run.validation), default=loss):
-        run.best = {name: w.copy() for name, w in run.weights.items()}
-    run.validation.append([len(run.losses), loss])
-    line = "".join(sample(run, "\n", 60, 0.8, 0, s.seed)).replace("\n", " / ")
-    print(f"  validation {loss:.4f}   {line}", flush=True)
+        return len(shard) * loss_on(params, shard, settings.blocks, settings.heads).data.item()
+    return sum(pool.map(total, shards)) / len(rows)
 
 
-@contextlib.contextmanager
-def interrupts():
-    """A list that Ctrl-C adds to: nothing stops within a step."""
-    caught = []
-    default = signal.signal(signal.SIGINT, lambda *_: caught.append(True))
-    try:
-        yield caught
-    finally:
-        signal.signal(signal.SIGINT, default)
+def train(state, settings, last, ids, val_ids, pool, comm=None):
+    """Train up to step last; returns the seconds that the steps alone took.
 
-
-def train(run, s, last, ids, validation_ids, pool, comm):
-    """Train up to step last; returns the seconds that the steps took, without validation."""
+    ids are those of the training text, val_ids those for validation.
+    """
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
-    first = shown = len(run.losses)
-    seconds = 0.0
-    halt = np.zeros(1)                 # above 0 if any process was interrupted
+    first = shown = len(state.losses)
+    every = settings.eval_every
+    seconds = evaluating = 0.0
     print(f"{'step':>7} {'loss':>8} {'char/s':>9} {'left':>6}")
-    with interrupts() as caught:
+    with interrupts() as interrupted:
         for step in range(first + 1, last + 1):
-            began = time.perf_counter()
-            starts = run.rng.integers(len(ids) - s.context, size=(ranks, s.batch, 1))
-            rows = ids[starts[rank] + np.arange(s.context + 1)]
-            loss, grads = mean_gradients(run.weights, rows, s.blocks, s.heads, pool,
-                                         comm)
-            update(run, grads, warmup_linear(step, s.steps), pool)
-            run.losses.append(loss)
-            seconds += time.perf_counter() - began
+            start = time.perf_counter()
+            rows = random_rows(state, ids, settings, rank, ranks)
+            loss, grads = mean_gradients(state.weights, rows, settings, pool, comm)
+            lr = settings.lr * warmup_linear(step, settings.steps)
+            update(state, grads, lr, settings.decay, pool)
+            state.losses.append(loss)
+            seconds += time.perf_counter() - start
 
-            halt[:] = len(caught)
-            average([halt], comm)
-            early = step in (s.eval_every // 20, s.eval_every // 4)  # noise turns into words
-            measure = early or step % s.eval_every == 0 or step == s.steps
-            pause = step == last or halt.any()
-            if measure or pause or step == first + 1 or step % max(1, s.eval_every // 10) == 0:
-                speed = (step - first) * ranks * s.batch * s.context / seconds
-                left = int(seconds / (step - first) * (last - step))
-                print(f"{step:7} {np.mean(run.losses[shown:]):8.4f} {speed:9.0f} "
-                      f"{left // 60:3}:{left % 60:02}", flush=True)
-                shown = step
-            finite = all(np.isfinite(w).all() for w in run.weights.values())
-            if not (finite and loss < 1e3):
+            stop = any_of(interrupted, comm)
+            early = step in (every // 20, every // 4)  # noise turns into words
+            due = early or step % every == 0 or step == settings.steps
+            if not (loss < 1e3 and finite(state.weights)):
                 sys.exit(f"error: training diverges at step {step}, with a loss of {loss:.4g}: "
                          "lower --lr")
-            if measure:
-                validate(run, s, validation_ids, pool)
-            if s.out and (measure or pause):
-                save(run, s.out)
-            if halt.any():
-                break
-    if halt.any() or caught:
-        if rank == 0:
-            kept = f"kept in {s.out}" if s.out else "not kept"
-            print(f"interrupted after step {len(run.losses)}, {kept}", file=sys.stderr)
-        sys.exit(130)
+            if due or stop or step in (first + 1, last) or step % max(1, every // 10) == 0:
+                speed = (step - first) * ranks * rows[:, 1:].size / seconds
+                left = (last - step) * (seconds / (step - first) + evaluating / every)
+                print(f"{step:7} {np.mean(state.losses[shown:]):8.4f} {speed:9.0f} "
+                      f"{int(left) // 60:3}:{int(left) % 60:02}", flush=True)
+                shown = step
+            if due:
+                start = time.perf_counter()
+                val_loss = evaluate(state.weights, val_ids, settings, pool)
+                evaluating = time.perf_counter() - start
+                state.validation.append([step, val_loss])
+                if val_loss == min(earlier for _, earlier in state.validation):
+                    state.best = {name: w.copy() for name, w in state.weights.items()}
+                line = "".join(sample(state.weights, settings, state.characters, "\n", 60))
+                print(f"  validation {val_loss:.4f}   {line}".replace("\n", " / "), flush=True)
+            if settings.out and rank == 0 and (due or stop or step == last):
+                save(state, settings, final=stop or step == last)
+            if stop:
+                print(f"interrupted after step {step}, "
+                      f"{'kept in ' + settings.out if settings.out else 'not kept'}",
+                      file=sys.stdout if rank else sys.stderr)
+                sys.exit(130)
     return seconds
 
 
-# ---- new here: checkpoints ----------------------------------------------------------------
-
-TRAINING = dict(data=str, steps=int, batch=int, context=int, blocks=int, heads=int, channels=int,
-                lr=float, decay=float, eval_every=int, seed=int)
-
-
-def new_run(settings, characters):
-    """All that training changes, or needs to go on as if it had never stopped."""
-    rng = np.random.default_rng(settings["seed"])
-    weights = init_weights(rng, len(characters), settings["channels"], settings["blocks"])
-    return SimpleNamespace(settings=settings, characters=characters, rng=rng, weights=weights,
-                           best={}, states={name: {} for name in weights}, losses=[],
-                           validation=[])
+def finite(weights):
+    """Whether all numbers in a dict of arrays are finite."""
+    return all(np.isfinite(w).all() for w in weights.values())
 
 
-def save(run, path):
-    """Write the run to path, an .npz file without pickle."""
-    arrays = {f"weights/{name}": w for name, w in run.weights.items()}
-    arrays |= {f"best/{name}": w for name, w in run.best.items()}
-    arrays |= {f"{part}/{name}": run.states[name][part] for name in run.states
-               for part in run.states[name]}
-    record = {key: getattr(run, key) for key in "settings characters losses validation".split()}
-    record["rng"] = run.rng.bit_generator.state
+# ---- new here: checkpoints --------------------------------------------------------------------
+# A checkpoint is an .npz file. It holds the arrays of the state, called
+# weights/embed, best/embed, m/embed and so on, and all else as one record in
+# JSON.
+
+TRAINING = "data steps batch context blocks heads channels lr decay eval_every seed".split()
+
+
+def save(state, settings, final=False):
+    """Write a checkpoint to settings.out. A failure is an error only at the end."""
+    arrays = {f"weights/{name}": w for name, w in state.weights.items()}
+    arrays |= {f"best/{name}": w for name, w in state.best.items()}
+    for name, memory in state.memory.items():
+        arrays |= {f"{part}/{name}": value for part, value in memory.items()}
+    record = {name: getattr(state, name)
+              for name in ("text", "context", "characters", "losses", "validation")}
+    record["rng"] = state.rng.bit_generator.state
+    record["settings"] = {name: getattr(settings, name) for name in TRAINING}
     content = io.BytesIO()
-    np.savez(content, record=np.array(json.dumps(record)), **arrays)
+    np.savez(content, record=json.dumps(record), **arrays)
     try:
-        write_file(path, content.getbuffer())
+        write_file(settings.out, content.getbuffer())
     except OSError as problem:
-        sys.exit(f"error: cannot write the checkpoint {path}: {problem}")
-
-
-def check_out(path):
-    """Stop if path cannot be written, or if it holds anything but a checkpoint of this script."""
-    try:
-        if os.path.exists(path):
-            ours = zipfile.is_zipfile(path) and "record.npy" in zipfile.ZipFile(path).namelist()
-            if not (ours and os.access(path, os.W_OK)):
-                sys.exit(f"error: cannot write {path}: what is there is not a writable checkpoint "
-                         "of 11_gpt.py")
-        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
-            pass                                    # the folder can be written
-    except (OSError, ValueError) as problem:
-        sys.exit(f"error: cannot write {path}: {problem}")
+        if final:
+            sys.exit(f"error: cannot write {settings.out}: {problem}")
+        print(f"note: cannot write {settings.out} now, the next save will try again: {problem}")
 
 
 def load(path):
-    """The run that save() wrote to path."""
+    """The state in the checkpoint at path, and the settings of its training by name."""
+    broken = (ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError,
+              RuntimeError, zipfile.BadZipFile, zlib.error)  # of files that are damaged
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            arrays = dict(arrays)
+        with open(path, "rb") as file, np.load(file) as content:
+            arrays = dict(content)
         record = json.loads(arrays.pop("record").item())
-        settings = {name: kind(record["settings"][name]) for name, kind in TRAINING.items()}
-        run = new_run(settings, record["characters"])
-        run.losses = [float(loss) for loss in record["losses"]]
-        run.validation = [[int(step), float(loss)] for step, loss in record["validation"]]
-        run.rng.bit_generator.state = record["rng"]
-        for key, value in arrays.items():
+        stored = record.pop("settings")
+        if "layers" in stored:
+            sys.exit(f"error: {path} is of the first edition of 11_gpt.py, which had other names")
+        rng = np.random.default_rng()
+        rng.bit_generator.state = record.pop("rng")
+        state = State(**record, rng=rng, weights={})
+        for key, array in arrays.items():
             part, name = key.split("/")
-            if part == "t":
-                run.states[name]["t"] = int(value)
+            if part in ("weights", "best"):
+                getattr(state, part)[name] = array
             else:
-                home = {"weights": run.weights, "best": run.best}.get(part, run.states[name])
-                key = name if part in ("weights", "best") else part
-                home[key] = value.astype(np.float32).reshape(run.weights[name].shape)
-        missing = {f"weights/{name}" for name in run.weights} - arrays.keys()
-        missing |= run.best.keys() ^ run.weights.keys() if run.best else set()
-        numbers = [run.losses, run.validation, *run.weights.values(), *run.best.values()]
-        if missing or not all(np.isfinite(array).all() for array in numbers):
-            raise ValueError
-        return run
+                value = int(array) if part == "t" else array
+                state.memory.setdefault(name, {})[part] = value
+        check_state(state, Settings(**stored))
     except OSError as problem:
         sys.exit(f"error: cannot read the checkpoint {path}: {problem}")
-    except Exception:                       # a damaged file may raise anything
+    except broken:
         sys.exit(f"error: {path} is not a whole checkpoint of 11_gpt.py")
+    return state, stored
 
 
-def merge_settings(asked, parameters, run, path):
-    """Settings of a resumed run: what it was trained with, except what is now asked to differ."""
-    changed = {name: value for name, value in asked.items() if value != parameters[name].default}
+def check_state(state, settings):
+    """ValueError unless all arrays have their names and shapes, and all numbers are finite."""
+    new = init_weights(np.random.default_rng(0), len(state.characters), settings.channels,
+                       settings.blocks)
+    memory = {name: {"m": w, "v": w, "t": 0} if by_adam(name, w) else {"m": w}
+              for name, w in new.items()}
+    whole = shapes(state.weights) == shapes(new)
+    whole &= not state.best or shapes(state.best) == shapes(new)
+    whole &= not state.losses or shapes(state.memory) == shapes(memory)
+    logits = gpt(as_tensors(state.weights), np.array([[0]]), settings.blocks, settings.heads).data
+    numbers = [logits, state.losses, state.validation, *state.best.values()]
+    if not (whole and all(np.isfinite(array).all() for array in numbers)):
+        raise ValueError
+
+
+def shapes(arrays):
+    """The shapes and types of all arrays in a dict, or a dict of dicts, by name."""
+    if isinstance(arrays, dict):
+        return {name: shapes(value) for name, value in arrays.items()}
+    return np.shape(arrays), np.result_type(arrays).kind
+
+
+# ---- the experiment ---------------------------------------------------------------------------
+
+def choose(typed, comm):
+    """The settings, and the state of the run that is resumed, or None.
+
+    What was typed holds; else what the run was trained with; else the default.
+    """
+    state, stored = None, {}
+    if typed.get("resume"):
+        state, stored = from_first(comm, load, typed["resume"])
+        stored["out"] = typed["resume"]
+    settings = Settings(**stored | typed)
     for name in "blocks", "heads", "channels":
-        if changed.get(name, run.settings[name]) != run.settings[name]:
-            sys.exit(f"error: {path} holds a GPT with {name}={run.settings[name]}, "
-                     f"not {asked[name]}")
-    run.settings |= {name: changed[name] for name in TRAINING if name in changed}
-    if asked["steps"] and {"data", "context"} & changed.keys():  # the old losses are void
-        run.validation, run.best = [], {}
-    return asked | run.settings
+        if state and getattr(settings, name) != stored[name]:
+            sys.exit(f"error: {settings.resume} holds a GPT with {name}={stored[name]}")
+    if settings.channels % (2 * settings.heads):
+        sys.exit(f"error: --channels={settings.channels} must be a multiple of "
+                 f"{2 * settings.heads}: {settings.heads} heads, each with pairs to rotate")
+    return settings, state
 
 
-# ---- the experiment -----------------------------------------------------------------------
-
-def mpi_processes():
-    """All processes that mpiexec has started, or None; and how many run on this machine."""
-    if not {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
-        return None, 1
-    try:
-        from mpi4py import MPI
-        return MPI.COMM_WORLD, MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).size
-    except (ImportError, RuntimeError) as problem:
-        sys.exit(f"error: started under MPI, but mpi4py does not work: {problem}")
-
-
-def prepare(s, run):
-    """Read the text and start a run, unless one is resumed; returns the run and all ids."""
-    name, text = read_text(s.data)
-    characters = "".join(sorted(set(text)))
-    needed = 10 * (s.context + 1)
+def prepare(settings, state, comm):
+    """The state, a new one if it is None, and the ids to train on and for validation."""
+    name, text = from_first(comm, read_text, settings.data)
+    needed = 10 * (settings.context + 1)
     if len(text) < needed:
-        sys.exit(f"error: {name} has {len(text)} characters, but --context={s.context} needs "
-                 f"{needed}, because a tenth is kept for validation")
-    if run and run.characters != characters:
+        sys.exit(f"error: {name} has {len(text)} characters, but --context={settings.context} "
+                 f"needs {needed}, because a tenth is kept for validation")
+    if state is None:
+        state = new_state(settings, text)
+    if state.characters != "".join(sorted(set(text))):
         sys.exit(f"error: {name} has other characters than the text of the checkpoint")
-    run = run or new_run({key: getattr(s, key) for key in TRAINING}, characters)
-    size = sum(w.size for w in run.weights.values())
-    print(f"Text: {name}, {len(text):,} characters, {len(characters)} different; "
-          "its last tenth is for validation.\n"
-          f"GPT: {s.blocks} blocks, {s.heads} heads, {s.channels} channels, {size:,} parameters.\n"
-          f"A uniform guess costs ln {len(characters)} = {math.log(len(characters)):.4f}.")
-    return run, encode(text, characters)
+    if (state.text, state.context) != (sha256_of(text), settings.context):
+        print("note: another text or context length; the best weights and the validation losses "
+              "of before\ndo not count any more")
+        state.text, state.context = sha256_of(text), settings.context
+        state.best = {}
+        state.validation = []
+    ids = encode(text, state.characters)
+    cut = int(0.9 * len(ids))
+    V = len(state.characters)
+    print(f"Text: {name}, {len(text):,} characters, {V} different; for validation "
+          f"{min(VALIDATION, len(ids) - cut):,} of its last tenth.\n"
+          f"GPT: {settings.blocks} blocks, {settings.heads} heads, {settings.channels} channels, "
+          f"{sum(w.size for w in state.weights.values()):,} parameters.\n"
+          f"A uniform guess costs ln {V} = {math.log(V):.4f}.")
+    return state, ids[:cut], ids[cut:]
 
 
-def show(run):
-    """Draw the training loss, averaged over some 70 stretches, and the validation losses."""
-    stretches = np.array_split(run.losses, min(72, len(run.losses)))
+def show(state):
+    """Plot the training loss, averaged over some 70 stretches, and the validation losses."""
+    stretches = np.array_split(state.losses, min(72, len(state.losses)))
     steps = np.cumsum([len(stretch) for stretch in stretches])
     curves = {".": (steps, [stretch.mean() for stretch in stretches])}
-    if run.validation:
-        curves["o"] = np.array(run.validation).T
-    print("\nLoss by step: . in training, o on the whole validation text")
+    if state.validation:
+        curves["o"] = np.array(state.validation).T
+    print("\nLoss by step: . in training, o in validation")
     print(plot(curves))
+    if state.validation:
+        step, best = min(state.validation, key=lambda pair: pair[1])
+        _, last = state.validation[-1]
+        print(f"The best validation loss is {best:.4f}, after step {step}; the text below is "
+              "written with those weights.")
+        if last > best + 0.05:
+            print("Since then the network has overfitted: it memorizes its training text, and "
+                  "predicts new text\nless and less well. More text helps, or fewer steps.")
 
 
-def train_on_threads(run, s, last, ids, comm, here):
-    """Time a step, say how long all will take, and train; returns seconds, in all and of steps.
-
-    Of the processes in comm, here is the number that shares this machine.
-    """
-    affinity = getattr(os, "sched_getaffinity", None)  # on Linux: the cores that we may use
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
-        cores = 1                 # in a notebook, BLAS has the threads already
-    threads, ranks = s.threads or max(1, cores // here), comm.size if comm else 1
-    left = last - len(run.losses)
-    with ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)) as pool:
-        start = time.perf_counter()
-        rows = np.tile(ids[:s.context + 1], (s.batch, 1))
-        mean_gradients(run.weights, rows, s.blocks, s.heads, pool, None)
-        minutes = (time.perf_counter() - start) * left / 60
-        print(f"Training: {left} steps of {ranks * s.batch} x {s.context} characters on {threads} "
-              f"thread{'s' * (threads > 1)}, about {minutes:.1f} minutes.\n", flush=True)
-        cut, start = int(0.9 * len(ids)), time.perf_counter()
-        stepping = train(run, s, last, ids[:cut], ids[cut:], pool, comm)
-        return time.perf_counter() - start, stepping
-
-
-def write(run, s):
+def write(state, settings):
     """Print the prompt and what the GPT makes of it, as it comes; returns the text."""
-    text = "".join(character for character in s.prompt if character in run.characters)
-    if text != s.prompt:
-        left_out = sorted(set(s.prompt) - set(text))
-        print(f"note: not in the vocabulary: {' '.join(map(ascii, left_out))}")
+    text = "".join(character for character in settings.prompt if character in state.characters)
+    if text != settings.prompt:
+        missing = sorted(set(settings.prompt) - set(text))
+        print(f"note: not in the vocabulary: {' '.join(map(ascii, missing))}")
     print(text, end="")
-    for character in sample(run, text or "\n", s.tokens, s.temperature, s.top_k, s.seed):
+    for character in sample(state.best or state.weights, settings, state.characters, text or "\n",
+                            settings.tokens, settings.temperature, settings.top_k):
         print(character, end="", flush=True)
         text += character
     print()
     return text
 
 
-def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0.8, top_k=0,
-         steps=1000, stop=0, batch=32, context=128, blocks=4, heads=4, channels=128, lr=0.03,
-         decay=0.3, eval_every=250, seed=0, threads=0):
+def main(**typed):
     """Train a GPT on a text, keep it in a file, and write on in the manner of the text.
 
     data         a UTF-8 text file to learn from; without one, tiny Shakespeare
-    out          the checkpoint file to write; empty for none
-    resume       a checkpoint to go on from; its settings hold where yours are the defaults
+    out          the checkpoint file to write, with --resume that one; empty for none
+    resume       a checkpoint to go on from, with its settings but for those given
     prompt       text to continue
     tokens       number of characters to write
     temperature  below 1 likely characters become likelier; 0 always takes the likeliest
@@ -631,48 +719,54 @@ def main(data="", out="gpt.npz", resume="", prompt="", tokens=500, temperature=0
     seed         random seed of weights, batches and samples
     threads      number of worker threads; 0 means one per core
 
-    Returns {"val_loss": the last one, "best_val_loss", "train_loss" (nats per character), "steps",
-    "seconds" of this call's training, validation included, "tokens_per_second" of the steps,
-    "parameters", "sample"}.
+    Returns {"val_loss": the last one, "best_val_loss", "train_loss" (all in nats per character),
+    "steps", "seconds" (of this call's training steps), "parameters", "sample"}.
     """
-    typed = dict(locals())
-    parameters = inspect.signature(main).parameters
-    s = {name: type(p.default)(typed[name]) for name, p in parameters.items()}  # from NumPy, too
-    run = None
-    if resume:
-        run = load(resume)
-        s = merge_settings(s, parameters, run, resume)
-    s = SimpleNamespace(**s)
-    if s.channels % s.heads:
-        sys.exit(f"error: {s.channels} channels do not divide into {s.heads} heads")
-    if s.channels // s.heads % 2:
-        sys.exit(f"error: {s.channels} channels in {s.heads} heads leave an odd number in each, "
-                 "but rotary positions rotate pairs")
-    seconds, stepping = 0.0, math.nan
-    comm, here = mpi_processes()
-    if comm and comm.rank:              # one process speaks and writes for all
-        s.out, sys.stdout = "", open(os.devnull, "w", encoding="utf-8")
-    done = len(run.losses) if run else 0
-    last = min(s.steps, s.stop or s.steps)
-    if done < last and s.out:
-        check_out(s.out)
-    if done < last or not run:
-        run, ids = prepare(s, run)
-    if done < last:
-        seconds, stepping = train_on_threads(run, s, last, ids, comm, here)
-        show(run)
-    measured, losses = zip(*(run.validation or [[len(run.losses), math.nan]]))
-    speed = (last - done) * (comm.size if comm else 1) * s.batch * s.context / stepping
-    if done < last:
-        print(f"val loss {losses[-1]:.4f} after {measured[-1]} steps, {seconds:.1f} s, "
-              f"{speed:.0f} char/s\n")
-    return {"val_loss": losses[-1], "best_val_loss": min(losses), "seconds": seconds,
-            "train_loss": (run.losses or [math.nan])[-1], "steps": len(run.losses),
-            "tokens_per_second": speed, "parameters": sum(w.size for w in run.weights.values()),
-            "sample": write(run, s)}
+    comm = mpi_processes()
+    with all_end_together(comm):
+        settings, state = choose(typed, comm)
+        done = len(state.losses) if state else 0
+        last = min(settings.steps, settings.stop or settings.steps)
+        seconds = 0.0
+        if done < last and settings.out and not (comm and comm.rank):
+            check_out(settings.out)
+        if state is None or done < last:
+            state, ids, val_ids = prepare(settings, state, comm)
+        if done < last:
+            if settings.out and not (comm and comm.rank):
+                make_room(state, settings)
+            with workers(settings, comm) as pool:
+                print(f"The mean of the gradients of shards is that of the batch, within "
+                      f"{check_shards(settings, pool):.0e}.\n", flush=True)
+                seconds = train(state, settings, last, ids, val_ids, pool, comm)
+            show(state)
+        elif settings.steps:
+            print(f"note: {settings.resume} has made its {done} steps; --steps=N goes on\n")
+        step, val_loss = (state.validation or [[len(state.losses), math.nan]])[-1]
+        if done < last:
+            print(f"val loss {val_loss:.4f} after {step} steps, {seconds:.1f} s of training\n")
+        return {"val_loss": val_loss, "seconds": seconds, "steps": len(state.losses),
+                "best_val_loss": min((loss for _, loss in state.validation), default=math.nan),
+                "train_loss": state.losses[-1] if state.losses else math.nan,
+                "parameters": sum(w.size for w in state.weights.values()),
+                "sample": write(state, settings)}
 
 
-# ---- carried from 05, 06 and 08, code unchanged: explained there ----------------------------
+main.__signature__ = inspect.signature(Settings)  # its options are those of Settings
+
+
+# ---- carried from 01, 05, 06 and 08, code unchanged: explained there ------------------------
+
+def relative_error(found, expected):
+    """The largest difference between two arrays, relative to the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+
 
 def topological_order(result):
     """The result and every Tensor that it was computed from, each after its parents."""
@@ -859,7 +953,135 @@ def cross_entropy(logits, targets):
 def encode(text, characters):
     """The ids of text's characters in the vocabulary `characters`; unknown ones are skipped."""
     ids = {character: i for i, character in enumerate(characters)}
-    return np.array([ids[character] for character in text if character in ids], np.int64)
+    return np.fromiter((ids[character] for character in text if character in ids), np.int32)
+
+
+# ---- plumbing: Ctrl-C, files, cores and processes ---------------------------------------------
+
+@contextlib.contextmanager
+def interrupts():
+    """A list that the first Ctrl-C adds to; the second stops at once."""
+    caught = []
+
+    def note(*_):
+        caught.append(True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("finishing this step; Ctrl-C again stops at once", file=sys.stderr)
+    if threading.current_thread() is not threading.main_thread():
+        yield caught                  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_out(path):
+    """Stop if path cannot be written, or holds anything but a checkpoint of this script."""
+    try:
+        if os.path.exists(path):
+            ours = zipfile.is_zipfile(path) and "record.npy" in zipfile.ZipFile(path).namelist()
+            if not (ours and os.access(path, os.W_OK)):
+                sys.exit(f"error: cannot write {path}: what is there is not a writable "
+                         "checkpoint of 11_gpt.py")
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
+            pass                             # a file can be made in its folder
+    except (OSError, ValueError) as problem:
+        sys.exit(f"error: cannot write {path}: {problem}")
+
+
+def make_room(state, settings):
+    """If another run lies at settings.out, give it another name, so that it is not lost."""
+    path = settings.out
+    same = settings.resume and os.path.realpath(settings.resume) == os.path.realpath(path)
+    if os.path.exists(path) and not (same and state.validation):
+        stem, suffix = os.path.splitext(path)
+        free = next(name for n in itertools.count(1)
+                    if not os.path.exists(name := f"{stem}.{n}{suffix}"))
+        os.replace(path, free)
+        print(f"note: the earlier checkpoint {path} is now called {free}")
+
+
+def sha256_of(text):
+    """A fingerprint of the text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def mpi_processes():
+    """What mpi4py calls a communicator: all processes that mpiexec started. None for one."""
+    if not {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
+        return None
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as problem:
+        if {os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")} != {"1"}:
+            sys.exit(f"error: started under MPI, but mpi4py does not work: {problem}")
+        return None                      # a cluster's shell, but not under MPI
+    return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
+
+
+@contextlib.contextmanager
+def all_end_together(comm):
+    """Only the first of the processes prints; if one fails, all end instead of waiting for it."""
+    silence = contextlib.nullcontext()
+    if comm and comm.rank:
+        silence = contextlib.redirect_stdout(open(os.devnull, "w", encoding="utf-8"))
+    try:
+        with silence:
+            yield
+    except BaseException as problem:
+        if comm and getattr(problem, "code", 1) != 130:  # 130: all were interrupted
+            print(problem if isinstance(problem, SystemExit) else f"error: {problem!r}",
+                  file=sys.stderr, flush=True)
+            comm.Abort(1)
+        raise
+
+
+def from_first(comm, function, *arguments):
+    """The result of function(*arguments), which only the first of the processes calls."""
+    if not comm:
+        return function(*arguments)
+    return comm.bcast(function(*arguments) if comm.rank == 0 else None)
+
+
+def any_of(interrupted, comm):
+    """Whether any of the processes has been interrupted."""
+    return bool(comm.allreduce(len(interrupted)) if comm else interrupted)
+
+
+def usable_cores(comm):
+    """The cores for this process."""
+    affinity = getattr(os, "sched_getaffinity", None)  # on Linux: those that are ours
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    if comm and cores == os.cpu_count():  # not yet divided among the processes here
+        from mpi4py import MPI
+        cores = max(1, cores // comm.Split_type(MPI.COMM_TYPE_SHARED).size)
+    return cores
+
+
+@contextlib.contextmanager
+def workers(settings, comm):
+    """A pool of threads, one for each core, while BLAS uses one thread for each product.
+
+    In a notebook that has loaded NumPy before, BLAS has its threads already.
+    They can be taken from it with threadpoolctl, if that is installed. If not,
+    one thread is ours.
+    """
+    limits = contextlib.nullcontext()
+    threads = settings.threads or usable_cores(comm)
+    if not NUMPY_IS_NEW:
+        try:
+            from threadpoolctl import threadpool_limits
+            limits = threadpool_limits(1)
+        except ImportError:
+            threads = settings.threads or 1
+    rows = np.empty((settings.batch, settings.context + 1))
+    threads = min(threads, len(split_rows(rows)))  # no more can work at a time
+    with limits, ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)) as pool:
+        print(f"Training on {threads} thread{'s' * (threads > 1)}"
+              f"{f' in each of {comm.size} processes' if comm else ''}.")
+        yield pool
 
 
 # ---- plumbing, the same in every file: nothing about neural networks ------------------------
