@@ -154,7 +154,7 @@ class Tensor:
     def __pow__(self, k):
         """self ** k for a number k."""
         a = self.data
-        k = float(k)                    # a NumPy number could change the dtype
+        k = a.dtype.type(float(k))                      # of the same dtype as a
 
         def vjp(g):
             if k == 0:                      # a ** 0 is constant, also at a = 0

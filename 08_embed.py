@@ -652,7 +652,10 @@ def read_text(path):
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        sys.exit(f"error: {path} is not UTF-8 text")
+        utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")       # the mark at its beginning
+        what, encoding = ("UTF-16", "utf-16") if utf16 else ("not UTF-8", "latin1")
+        sys.exit(f"error: {path} is {what} text; if it is {encoding}, this converts it: "
+                 f"iconv -f {encoding} -t utf-8 {path} > utf8.txt")
     return str(path), text.replace("\r\n", "\n").replace("\r", "\n")
 
 

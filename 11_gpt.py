@@ -1,11 +1,12 @@
 """11  A GPT learns to write like Shakespeare, one character at a time.
 
-A language model gives each possible next character a probability. p(text) is the
-product of all p(character, given all before it); here, all before it in a row of
---context characters. The loss is the mean of -ln p, in nats per character. A
-uniform guess among V characters costs ln V.
+A language model gives each possible next character a probability. The loss is the
+mean of -ln p, where p is the probability of the character that does come next. A
+uniform guess among V characters costs -ln(1/V) = ln V. The model sees only what stands
+before, in the same row of --context characters.
 
-Every character has a vector x of C numbers, the residual stream. The model:
+At each position of a row stands a vector of C numbers; together they are x, the
+residual stream, to which each block only adds. The model:
 
     x = rms_norm(embedding(embed, ids))
     x = block(x)                            four times; each block is
@@ -13,17 +14,15 @@ Every character has a vector x of C numbers, the residual stream. The model:
         x = x + feed_forward(token_shift(rms_norm(x)))
     logits = rms_norm(x) @ unembed
 
-Self-attention moves information to later positions only. The feed-forward layer
-processes it, at each position by itself; token shift adds the position before.
-
 Run           python 11_gpt.py
-Expect        4 to 5 minutes on two cores, 0.2 GB; a validation loss of 1.47 to 1.49
+Expect        4 to 5 minutes on two cores, 0.2 GB; a validation loss of 1.47 to 1.49.
+              e^1.48 = 4.4: it is as unsure as among 4.4 equally likely characters
 Try           --data=my.txt      your own text; --help lists all options
               --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
                                  write more, without training
 Left out      dropout; tokens longer than a character (08); half precision
-Carried from  01: relative_error.  05: topological_order, unbroadcast, as_rows, Tensor, as_tensors.
-              06: adam, newton_schulz, muon, warmup_linear, cross_entropy.
+Carried from  01: relative_error.  05: topological_order, unbroadcast, as_rows, Tensor,
+              as_tensors.  06: adam, newton_schulz, muon, warmup_linear, cross_entropy.
               08: encode, embedding.  09: attention_weights, row_dot, attention, rms_norm,
               rotary, extend, queries_keys_values, self_attention.
               10: feed_forward, token_shift, block
@@ -42,10 +41,73 @@ if NUMPY_IS_NEW:        # one BLAS thread, because we split the batch ourselves
 
 import numpy as np
 
-# B rows in a batch, T positions in a row, C channels, V different characters
+# B rows in a batch, T positions in a row, C channels, H heads, V characters
+# weights are arrays by name, params the same as Tensors
 
 
-# ---- new here: the parts of the model, explained in 08 to 10 ----------------------------------
+# ---- new here: the model ----------------------------------------------------------------------
+
+def gpt(params, ids, blocks, heads, cache=None):
+    """Logits (B, T, V) of the character after each of ids (B, T).
+
+    With a cache, a dict that is empty at first, ids continue those of earlier
+    calls.
+    """
+    x = rms_norm(embedding(params["embed"], ids))               # (B, T, C)
+    for i in range(blocks):
+        x = block(x, params, i, heads, cache)
+    return rms_norm(x) @ params["unembed"]                      # (B, T, V)
+
+
+def loss_on(params, rows, blocks, heads):
+    """The mean loss over rows (B, T+1) of ids.
+
+    A row of T+1 characters holds T predictions: of ROMEO, O after R, M after
+    RO, E after ROM, O after ROME. By the causal mask no position sees the
+    character that it predicts.
+    """
+    logits = gpt(params, rows[:, :-1], blocks, heads)           # (B, T, V)
+    V = logits.shape[-1]
+    return cross_entropy(logits.reshape(-1, V), rows[:, 1:].ravel())
+
+
+def gradients(weights, rows, blocks, heads):
+    """The loss on rows, and its gradient for each weight by name; weights are arrays."""
+    params = as_tensors(weights)
+    loss = loss_on(params, rows, blocks, heads)
+    loss.backward()
+    return loss.data.item(), {name: tensor.grad for name, tensor in params.items()}
+
+
+def init_weights(rng, V, C, blocks):
+    """All weights by name.
+
+    out and down are 0, so that at first no block adds anything. unembed is 0,
+    so that the first predictions are uniform. In 06, zeros were never left.
+    Here unembed receives a gradient in the first step, through it all others
+    in the next ones.
+    """
+    def matrix(n_in, n_out):
+        return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
+
+    def zeros(*shape):
+        return np.zeros(shape, np.float32)
+
+    weights = {"embed": rng.standard_normal((V, C), np.float32), "unembed": zeros(C, V)}
+    for i in range(blocks):
+        weights |= {
+            f"{i}.query": matrix(C, C),
+            f"{i}.key": matrix(C, C),
+            f"{i}.value": matrix(C, C),
+            f"{i}.out": zeros(C, C),
+            f"{i}.mix": zeros(C),
+            f"{i}.up": matrix(C, 4 * C),
+            f"{i}.down": zeros(4 * C, C),
+        }
+    return weights
+
+
+# ---- new here: the parts of the model, from 08 to 10 ------------------------------------------
 
 def row_dot(a, b):
     """The dot product of each row of a (..., n) with that of b: (..., 1).
@@ -223,154 +285,7 @@ def block(x, params, i, heads, cache=None):
     return x
 
 
-# ---- new here: the model ----------------------------------------------------------------------
-
-def init_weights(rng, V, C, blocks):
-    """All weights by name.
-
-    out and down are 0, so that at first no block adds anything. So is unembed,
-    so that the first predictions are uniform. Unlike in 06 these zeros do
-    receive gradients: first unembed, then out and down.
-    """
-    def matrix(n_in, n_out):
-        return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
-
-    def zeros(*shape):
-        return np.zeros(shape, np.float32)
-
-    weights = {"embed": rng.standard_normal((V, C), np.float32), "unembed": zeros(C, V)}
-    for i in range(blocks):
-        weights |= {
-            f"{i}.query": matrix(C, C),
-            f"{i}.key": matrix(C, C),
-            f"{i}.value": matrix(C, C),
-            f"{i}.out": zeros(C, C),
-            f"{i}.mix": zeros(C),
-            f"{i}.up": matrix(C, 4 * C),
-            f"{i}.down": zeros(4 * C, C),
-        }
-    return weights
-
-
-def gpt(params, ids, blocks, heads, cache=None):
-    """Logits (B, T, V) of the character after each of ids (B, T).
-
-    With a cache, a dict that is empty at first, ids continue those of earlier
-    calls.
-    """
-    x = rms_norm(embedding(params["embed"], ids))               # (B, T, C)
-    for i in range(blocks):
-        x = block(x, params, i, heads, cache)
-    return rms_norm(x) @ params["unembed"]                      # (B, T, V)
-
-
-def loss_on(params, rows, blocks, heads):
-    """The mean loss over rows (B, T+1) of ids: each character predicts the next one."""
-    logits = gpt(params, rows[:, :-1], blocks, heads)           # (B, T, V)
-    V = logits.shape[-1]
-    return cross_entropy(logits.reshape(-1, V), rows[:, 1:].ravel())
-
-
-def gradients(weights, rows, blocks, heads):
-    """The loss on rows, and its gradient for each weight by name; weights are arrays."""
-    params = as_tensors(weights)
-    loss = loss_on(params, rows, blocks, heads)
-    loss.backward()
-    return loss.data.item(), {name: tensor.grad for name, tensor in params.items()}
-
-
-# ---- new here: writing ------------------------------------------------------------------------
-
-def sample(weights, settings, characters, prompt, length, temperature=0.8, top_k=0):
-    """Yield characters that continue the prompt, one by one; weights are arrays.
-
-    Each is drawn from softmax(logits / temperature), so that a temperature
-    below 1 makes likely characters likelier; among the top_k likeliest, if
-    top_k is not 0.
-    """
-    rng = np.random.default_rng(settings.seed)
-    params = as_tensors(weights)
-    ids = encode(prompt, characters).tolist() or [0]
-    new = ids[-settings.context:]           # ids that are not in the cache yet
-    cache, cached = {}, 0
-    for _ in range(length):
-        # Training has shown it no position beyond the context length. There,
-        # begin again with the newer half: to move on by one would cost a whole
-        # row each time.
-        if cached + len(new) > settings.context:
-            new = ids[-max(1, settings.context // 2):]
-            cache, cached = {}, 0
-        logits = gpt(params, np.array([new]), settings.blocks, settings.heads, cache)
-        cached += len(new)
-        z = logits.data[0, -1].astype(float)                    # (V,)
-        if 0 < top_k < len(z):
-            z[z < np.sort(z)[-top_k]] = -np.inf
-        p = np.exp((z - z.max()) / max(temperature, 1e-9))  # at 0, the likeliest is left
-        new = [int(rng.choice(len(p), p=p / p.sum()))]
-        ids += new
-        yield characters[new[0]]
-
-
-# ---- new here: one gradient from many threads and machines ------------------------------------
-# The loss is a mean over rows. So a batch can be cut into equal parts, shards,
-# and the mean of their gradients is the gradient of the whole batch. Computed
-# one after the other, this is called gradient accumulation: a large batch in a
-# small memory. Computed side by side, it is data parallelism. Here each thread
-# takes one shard after the other. (Python runs one thread at a time, but NumPy
-# releases this lock, the GIL, while it computes.)
-#
-# With MPI, as in mpiexec -n 4 python 11_gpt.py, several processes, also on
-# several machines, each take a batch of their own. Then all of them need the
-# mean of their gradients. To compute it and to hand it to all is called an
-# all-reduce.
-
-SHARD = 512               # characters: so the arrays fit the processor's cache
-
-
-def split_rows(rows, shard=SHARD):
-    """rows (B, T+1) in equal shards of about so many characters, at least one row each."""
-    B, T = len(rows), rows.shape[1] - 1
-    size = max(n for n in range(1, max(1, shard // T) + 1) if B % n == 0)
-    return np.split(rows, B // size)
-
-
-def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
-    """The loss on rows, and its gradients by name; over all processes, if comm is given.
-
-    Shards are added in their order, each as soon as those before it are: so no
-    bit depends on the number of threads, and few gradients are in memory at a
-    time.
-    """
-    def work(part):
-        return gradients(weights, part, settings.blocks, settings.heads)
-    parts = split_rows(rows, shard)
-    loss = 0.0
-    total = {name: np.zeros_like(w) for name, w in weights.items()}
-    for part_loss, grads in pool.map(work, parts):
-        loss += part_loss
-        for name, grad in grads.items():
-            total[name] += grad
-    count = len(parts)
-    if comm:                                    # the all-reduce, as a sum
-        loss = comm.allreduce(loss)
-        for array in total.values():
-            comm.Allreduce(array.copy(), array)
-        count *= comm.size
-    return loss / count, {name: array / count for name, array in total.items()}
-
-
-def check_shards(settings, pool):
-    """How far the mean over four shards is from the gradient of a batch, in a small GPT."""
-    rng = np.random.default_rng(settings.seed)
-    weights = {name: rng.standard_normal(w.shape)
-               for name, w in init_weights(rng, 5, 2 * settings.heads, settings.blocks).items()}
-    rows = rng.integers(5, size=(4, 9))
-    _, whole = gradients(weights, rows, settings.blocks, settings.heads)
-    _, mean = mean_gradients(weights, rows, settings, pool, shard=8)
-    return relative_error(mean.values(), whole.values())
-
-
-# ---- new here: training -----------------------------------------------------------------------
+# ---- new here: the settings -------------------------------------------------------------------
 
 @dataclass
 class Settings:
@@ -401,18 +316,112 @@ class Settings:
             setattr(self, option.name, type(option.default)(value))
 
 
+# ---- new here: writing ------------------------------------------------------------------------
+
+def sample(weights, settings, characters, prompt, length, temperature=0.8, top_k=0):
+    """Yield characters that continue the prompt, one by one; weights are arrays.
+
+    Each is drawn from softmax(logits / temperature): below 1, likely
+    characters become likelier. If top_k is not 0, only the top_k likeliest can
+    be drawn.
+    """
+    rng = np.random.default_rng(settings.seed)
+    params = as_tensors(weights)
+    ids = encode(prompt, characters).tolist() or [0]
+    new = ids[-settings.context:]           # ids that are not in the cache yet
+    cache, cached = {}, 0
+    for _ in range(length):
+        # The model was never trained on positions beyond the context length.
+        # When the cache is full, start again from the newer half. Dropping
+        # only the oldest character would change every cached key and value
+        # each time.
+        if cached + len(new) > settings.context:
+            new = ids[-max(1, settings.context // 2):]
+            cache, cached = {}, 0
+        logits = gpt(params, np.array([new]), settings.blocks, settings.heads, cache)
+        cached += len(new)
+        z = logits.data[0, -1].astype(float)                    # (V,)
+        if 0 < top_k < len(z):
+            z[z < np.sort(z)[-top_k]] = -np.inf
+        p = np.exp((z - z.max()) / max(temperature, 1e-9))  # at 0 only the likeliest is left
+        new = [int(rng.choice(len(p), p=p / p.sum()))]
+        ids += new
+        yield characters[new[0]]
+
+
+# ---- new here: one gradient from many threads and machines ------------------------------------
+# The loss is a mean over rows. So a batch can be cut into equal parts, shards,
+# and the mean of their gradients is the gradient of the whole batch. Computed
+# one after the other, this is called gradient accumulation: a large batch in a
+# small memory. Computed side by side, it is data parallelism. Here each thread
+# takes one shard after the other. (A lock, the GIL, lets only one thread of
+# Python run at a time, but NumPy releases it while it computes.)
+#
+# With MPI, a standard for programs of several processes, as in
+#     mpiexec -n 4 python 11_gpt.py
+# each process, perhaps on a machine of its own, takes a batch of its own. Then
+# all of them need the mean of their gradients. To compute it and hand it to
+# all is called an all-reduce.
+
+SHARD = 512               # characters: so the arrays fit the processor's cache
+
+
+def split_rows(rows, shard=SHARD):
+    """rows (B, T+1) in equal shards of at most so many characters, but at least one row."""
+    B, T = len(rows), rows.shape[1] - 1
+    size = max(n for n in range(1, max(1, shard // T) + 1) if B % n == 0)
+    return np.split(rows, B // size)
+
+
+def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
+    """The loss on rows, and its gradients by name; over all processes, if comm is given.
+
+    Shards are added as they come, but in a fixed order. So the result is the
+    same to the last bit, whatever the number of threads.
+    """
+    def work(part):
+        return gradients(weights, part, settings.blocks, settings.heads)
+    parts = split_rows(rows, shard)
+    loss = 0.0
+    total = {name: np.zeros_like(w) for name, w in weights.items()}
+    for part_loss, grads in pool.map(work, parts):
+        loss += part_loss
+        for name, grad in grads.items():
+            total[name] += grad
+    count = len(parts)
+    if comm:                # the all-reduce, as a sum; Allreduce is for arrays
+        loss = comm.allreduce(loss)
+        for array in total.values():
+            comm.Allreduce(array.copy(), array)
+        count *= comm.size
+    return loss / count, {name: array / count for name, array in total.items()}
+
+
+def check_shards(settings, pool):
+    """How far the mean over four shards is from the gradient of a batch, in a small GPT."""
+    rng = np.random.default_rng(settings.seed)
+    weights = {name: rng.standard_normal(w.shape)
+               for name, w in init_weights(rng, 5, 2 * settings.heads, settings.blocks).items()}
+    rows = rng.integers(5, size=(4, 9))
+    _, whole = gradients(weights, rows, settings.blocks, settings.heads)
+    _, mean = mean_gradients(weights, rows, settings, pool, shard=8)
+    return relative_error(mean.values(), whole.values())
+
+
+# ---- new here: training -----------------------------------------------------------------------
+
 @dataclass
 class State:
     """All that training changes, or needs to go on as if it had never stopped."""
-    text: str                                   # the SHA-256 of the text
-    context: int                             # the context length of the losses
-    characters: str                  # the vocabulary: character i has the id i
-    weights: dict                               # arrays by name
-    rng: np.random.Generator                    # chooses the rows of a batch
-    memory: dict = field(default_factory=dict)  # of the optimizers, by name of the weights
-    best: dict = field(default_factory=dict)  # the weights with the best validation loss
-    losses: list = field(default_factory=list)      # of each step
-    validation: list = field(default_factory=list)  # [step, loss] of each evaluation
+    text_hash: str              # SHA-256 of the text that it learns
+    context: int            # context length with which validation was measured
+    characters: str           # the vocabulary: character number i has the id i
+    weights: dict
+    rng: np.random.Generator    # chooses the rows of each batch
+    optimizer: dict       # what adam and muon remember, by name of the weights
+    best: dict = field(default_factory=dict)  # weights with the lowest validation loss
+    losses: list = field(default_factory=list)  # of each step
+    validation: list = field(default_factory=list)      # [step, loss], ...
 
 
 def new_state(settings, text):
@@ -421,14 +430,14 @@ def new_state(settings, text):
     rng = np.random.default_rng(settings.seed)
     weights = init_weights(rng, len(characters), settings.channels, settings.blocks)
     return State(sha256_of(text), settings.context, characters, weights, rng,
-                 memory={name: {} for name in weights})
+                 optimizer={name: {} for name in weights})
 
 
 def random_rows(state, ids, settings, rank=0, ranks=1):
-    """rows (B, T+1) from random places in ids.
+    """rows (B, T+1) that begin at random places in ids.
 
-    Every process draws the rows of all, so that their generators stay alike,
-    and takes its own.
+    Every process draws the starts for all processes and uses its own share, so
+    that all generators stay in the same state.
     """
     starts = state.rng.integers(len(ids) - settings.context, size=(ranks, settings.batch, 1))
     return ids[starts[rank] + np.arange(settings.context + 1)]
@@ -437,17 +446,17 @@ def random_rows(state, ids, settings, rank=0, ranks=1):
 def update(state, grads, lr, decay, pool):
     """One step of Muon for the matrices in the blocks, of Adam at lr / 6 for all else.
 
-    A row of embed, or a column of unembed, belongs to one character, frequent
-    or rare: directions there should not all get the same length (after Jordan
-    2024).
+    Muon moves a matrix equally far in all its directions. But a row of embed,
+    or a column of unembed, belongs to one character, and rare ones should move
+    less than frequent ones (after Jordan 2024). The 6 was found by trying.
     """
-    def step(name):
-        w, dw, memory = state.weights[name], grads[name], state.memory[name]
+    def update_one(name):
+        w, dw, memory = state.weights[name], grads[name], state.optimizer[name]
         if by_adam(name, w):
             adam(w, dw, memory, lr / 6)
         else:
             muon(w, dw, memory, lr, decay)
-    list(pool.map(step, grads))                 # list waits for all of them
+    list(pool.map(update_one, grads))           # list waits for all of them
 
 
 def by_adam(name, w):
@@ -459,7 +468,7 @@ VALIDATION = 120_000        # characters, at most: tiny Shakespeare has 111,540
 
 
 def evaluate(weights, ids, settings, pool):
-    """The mean loss over ids, in rows of the context length.
+    """The mean loss over ids, cut into rows of the context length, without overlap.
 
     Of a long text only some rows count, spread evenly, of VALIDATION
     characters in all.
@@ -473,9 +482,23 @@ def evaluate(weights, ids, settings, pool):
     shards = [rows[i:i + size] for i in range(0, len(rows), size)]
     params = as_tensors(weights)
 
-    def total(shard):
-        return len(shard) * loss_on(params, shard, settings.blocks, settings.heads).data.item()
-    return sum(pool.map(total, shards)) / len(rows)
+    def loss_times_rows(shard):
+        return loss_on(params, shard, settings.blocks, settings.heads).data.item() * len(shard)
+    return sum(pool.map(loss_times_rows, shards)) / len(rows)
+
+
+def validate(state, settings, val_ids, pool):
+    """Measure the validation loss, and print it with a sample from the same weights.
+
+    The weights with the lowest loss are remembered, because later ones may
+    have overfitted. To use them is called early stopping.
+    """
+    loss = evaluate(state.weights, val_ids, settings, pool)
+    state.validation.append([len(state.losses), loss])
+    if loss == min(earlier for _, earlier in state.validation):
+        state.best = {name: w.copy() for name, w in state.weights.items()}
+    line = "".join(sample(state.weights, settings, state.characters, "\n", 60))
+    print(f"  validation {loss:.4f}   {line}".replace("\n", " / "), flush=True)
 
 
 def train(state, settings, last, ids, val_ids, pool, comm=None):
@@ -484,54 +507,33 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
     ids are those of the training text, val_ids those for validation.
     """
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
-    first = shown = len(state.losses)
+    first = len(state.losses)
     every = settings.eval_every
-    seconds = evaluating = 0.0
+    measured = {every // 20, every // 4, settings.steps, *range(every, last + 1, every)}
+    shown = {first + 1, last, *measured, *range(0, last, max(1, every // 10))}
+    seconds = 0.0
     print(f"{'step':>7} {'loss':>8} {'char/s':>9} {'left':>6}")
     with interrupts() as interrupted:
         for step in range(first + 1, last + 1):
             start = time.perf_counter()
             rows = random_rows(state, ids, settings, rank, ranks)
             loss, grads = mean_gradients(state.weights, rows, settings, pool, comm)
-            lr = settings.lr * warmup_linear(step, settings.steps)
+            lr = settings.lr * warmup_linear(step, settings.steps)  # up, then down to 0
             update(state, grads, lr, settings.decay, pool)
             state.losses.append(loss)
             seconds += time.perf_counter() - start
 
+            check_loss(state)
             stop = any_of(interrupted, comm)
-            early = step in (every // 20, every // 4)  # noise turns into words
-            due = early or step % every == 0 or step == settings.steps
-            if not (loss < 1e3 and finite(state.weights)):
-                sys.exit(f"error: training diverges at step {step}, with a loss of {loss:.4g}: "
-                         "lower --lr")
-            if due or stop or step in (first + 1, last) or step % max(1, every // 10) == 0:
-                speed = (step - first) * ranks * rows[:, 1:].size / seconds
-                left = (last - step) * (seconds / (step - first) + evaluating / every)
-                print(f"{step:7} {np.mean(state.losses[shown:]):8.4f} {speed:9.0f} "
-                      f"{int(left) // 60:3}:{int(left) % 60:02}", flush=True)
-                shown = step
-            if due:
-                start = time.perf_counter()
-                val_loss = evaluate(state.weights, val_ids, settings, pool)
-                evaluating = time.perf_counter() - start
-                state.validation.append([step, val_loss])
-                if val_loss == min(earlier for _, earlier in state.validation):
-                    state.best = {name: w.copy() for name, w in state.weights.items()}
-                line = "".join(sample(state.weights, settings, state.characters, "\n", 60))
-                print(f"  validation {val_loss:.4f}   {line}".replace("\n", " / "), flush=True)
-            if settings.out and rank == 0 and (due or stop or step == last):
+            if step in shown or stop:
+                show_progress(state, seconds / (step - first), last, ranks * rows[:, 1:].size)
+            if step in measured:
+                validate(state, settings, val_ids, pool)
+            if settings.out and rank == 0 and (step in measured or stop or step == last):
                 save(state, settings, final=stop or step == last)
             if stop:
-                print(f"interrupted after step {step}, "
-                      f"{'kept in ' + settings.out if settings.out else 'not kept'}",
-                      file=sys.stdout if rank else sys.stderr)
-                sys.exit(130)
+                leave(state, settings, rank)
     return seconds
-
-
-def finite(weights):
-    """Whether all numbers in a dict of arrays are finite."""
-    return all(np.isfinite(w).all() for w in weights.values())
 
 
 # ---- new here: checkpoints --------------------------------------------------------------------
@@ -546,10 +548,10 @@ def save(state, settings, final=False):
     """Write a checkpoint to settings.out. A failure is an error only at the end."""
     arrays = {f"weights/{name}": w for name, w in state.weights.items()}
     arrays |= {f"best/{name}": w for name, w in state.best.items()}
-    for name, memory in state.memory.items():
+    for name, memory in state.optimizer.items():
         arrays |= {f"{part}/{name}": value for part, value in memory.items()}
     record = {name: getattr(state, name)
-              for name in ("text", "context", "characters", "losses", "validation")}
+              for name in ("text_hash", "context", "characters", "losses", "validation")}
     record["rng"] = state.rng.bit_generator.state
     record["settings"] = {name: getattr(settings, name) for name in TRAINING}
     content = io.BytesIO()
@@ -575,14 +577,14 @@ def load(path):
             sys.exit(f"error: {path} is of the first edition of 11_gpt.py, which had other names")
         rng = np.random.default_rng()
         rng.bit_generator.state = record.pop("rng")
-        state = State(**record, rng=rng, weights={})
+        state = State(**record, rng=rng, weights={}, optimizer={})
         for key, array in arrays.items():
-            part, name = key.split("/")
-            if part in ("weights", "best"):
-                getattr(state, part)[name] = array
-            else:
-                value = int(array) if part == "t" else array
-                state.memory.setdefault(name, {})[part] = value
+            kind, name = key.split("/")
+            if kind in ("weights", "best"):
+                getattr(state, kind)[name] = array
+            else:                               # m, v or t of an optimizer
+                value = int(array) if kind == "t" else array
+                state.optimizer.setdefault(name, {})[kind] = value
         check_state(state, Settings(**stored))
     except OSError as problem:
         sys.exit(f"error: cannot read the checkpoint {path}: {problem}")
@@ -591,48 +593,7 @@ def load(path):
     return state, stored
 
 
-def check_state(state, settings):
-    """ValueError unless all arrays have their names and shapes, and all numbers are finite."""
-    new = init_weights(np.random.default_rng(0), len(state.characters), settings.channels,
-                       settings.blocks)
-    memory = {name: {"m": w, "v": w, "t": 0} if by_adam(name, w) else {"m": w}
-              for name, w in new.items()}
-    whole = shapes(state.weights) == shapes(new)
-    whole &= not state.best or shapes(state.best) == shapes(new)
-    whole &= not state.losses or shapes(state.memory) == shapes(memory)
-    logits = gpt(as_tensors(state.weights), np.array([[0]]), settings.blocks, settings.heads).data
-    numbers = [logits, state.losses, state.validation, *state.best.values()]
-    if not (whole and all(np.isfinite(array).all() for array in numbers)):
-        raise ValueError
-
-
-def shapes(arrays):
-    """The shapes and types of all arrays in a dict, or a dict of dicts, by name."""
-    if isinstance(arrays, dict):
-        return {name: shapes(value) for name, value in arrays.items()}
-    return np.shape(arrays), np.result_type(arrays).kind
-
-
 # ---- the experiment ---------------------------------------------------------------------------
-
-def choose(typed, comm):
-    """The settings, and the state of the run that is resumed, or None.
-
-    What was typed holds; else what the run was trained with; else the default.
-    """
-    state, stored = None, {}
-    if typed.get("resume"):
-        state, stored = from_first(comm, load, typed["resume"])
-        stored["out"] = typed["resume"]
-    settings = Settings(**stored | typed)
-    for name in "blocks", "heads", "channels":
-        if state and getattr(settings, name) != stored[name]:
-            sys.exit(f"error: {settings.resume} holds a GPT with {name}={stored[name]}")
-    if settings.channels % (2 * settings.heads):
-        sys.exit(f"error: --channels={settings.channels} must be a multiple of "
-                 f"{2 * settings.heads}: {settings.heads} heads, each with pairs to rotate")
-    return settings, state
-
 
 def prepare(settings, state, comm):
     """The state, a new one if it is None, and the ids to train on and for validation."""
@@ -645,10 +606,10 @@ def prepare(settings, state, comm):
         state = new_state(settings, text)
     if state.characters != "".join(sorted(set(text))):
         sys.exit(f"error: {name} has other characters than the text of the checkpoint")
-    if (state.text, state.context) != (sha256_of(text), settings.context):
-        print("note: another text or context length; the best weights and the validation losses "
-              "of before\ndo not count any more")
-        state.text, state.context = sha256_of(text), settings.context
+    if (state.text_hash, state.context) != (sha256_of(text), settings.context):
+        print("note: another text or context length: the best weights and the validation losses "
+              "so far\nare discarded")
+        state.text_hash, state.context = sha256_of(text), settings.context
         state.best = {}
         state.validation = []
     ids = encode(text, state.characters)
@@ -673,10 +634,10 @@ def show(state):
     print(plot(curves))
     if state.validation:
         step, best = min(state.validation, key=lambda pair: pair[1])
-        _, last = state.validation[-1]
+        _, latest = state.validation[-1]
         print(f"The best validation loss is {best:.4f}, after step {step}; the text below is "
               "written with those weights.")
-        if last > best + 0.05:
+        if latest > best + 0.05:
             print("Since then the network has overfitted: it memorizes its training text, and "
                   "predicts new text\nless and less well. More text helps, or fewer steps.")
 
@@ -697,11 +658,11 @@ def write(state, settings):
 
 
 def main(**typed):
-    """Train a GPT on a text, keep it in a file, and write on in the manner of the text.
+    """Train a GPT on a text, keep it in a file, and continue a prompt in the style of the text.
 
     data         a UTF-8 text file to learn from; without one, tiny Shakespeare
     out          the checkpoint file to write, with --resume that one; empty for none
-    resume       a checkpoint to go on from, with its settings but for those given
+    resume       a checkpoint to go on from; its settings apply unless they are given
     prompt       text to continue
     tokens       number of characters to write
     temperature  below 1 likely characters become likelier; 0 always takes the likeliest
@@ -725,21 +686,23 @@ def main(**typed):
     comm = mpi_processes()
     with all_end_together(comm):
         settings, state = choose(typed, comm)
+        writes = settings.out and not (comm and comm.rank)  # only the first process does
         done = len(state.losses) if state else 0
         last = min(settings.steps, settings.stop or settings.steps)
         seconds = 0.0
-        if done < last and settings.out and not (comm and comm.rank):
-            check_out(settings.out)
-        if state is None or done < last:
-            state, ids, val_ids = prepare(settings, state, comm)
         if done < last:
-            if settings.out and not (comm and comm.rank):
+            if writes:
+                check_out(settings.out)
+            state, ids, val_ids = prepare(settings, state, comm)
+            if writes:
                 make_room(state, settings)
             with workers(settings, comm) as pool:
-                print(f"The mean of the gradients of shards is that of the batch, within "
-                      f"{check_shards(settings, pool):.0e}.\n", flush=True)
+                print("Check: averaging the gradients of shards gives the gradient of the batch, "
+                      f"relative error {check_shards(settings, pool):.0e}.\n", flush=True)
                 seconds = train(state, settings, last, ids, val_ids, pool, comm)
             show(state)
+        elif state is None:
+            state, *_ = prepare(settings, state, comm)  # an untrained GPT writes
         elif settings.steps:
             print(f"note: {settings.resume} has made its {done} steps; --steps=N goes on\n")
         step, val_loss = (state.validation or [[len(state.losses), math.nan]])[-1]
@@ -956,7 +919,26 @@ def encode(text, characters):
     return np.fromiter((ids[character] for character in text if character in ids), np.int32)
 
 
-# ---- plumbing: Ctrl-C, files, cores and processes ---------------------------------------------
+# ---- plumbing: settings, progress, Ctrl-C, files, cores and processes --------------------------
+
+def check_loss(state):
+    """Stop if the training has diverged."""
+    finite = all(np.isfinite(w).all() for w in state.weights.values())
+    if not (finite and state.losses[-1] < 1e3):
+        sys.exit(f"error: training diverges at step {len(state.losses)}, with a loss of "
+                 f"{state.losses[-1]:.4g}: lower --lr")
+
+
+def show_progress(state, seconds, last, count):
+    """A line: step, mean loss of the last 25 steps, characters per second, time left.
+
+    seconds and count, of characters, are those of one step.
+    """
+    step = len(state.losses)
+    left = round(seconds * (last - step))
+    print(f"{step:7} {np.mean(state.losses[-25:]):8.4f} {count / seconds:9.0f} "
+          f"{left // 60:3}:{left % 60:02}", flush=True)
+
 
 @contextlib.contextmanager
 def interrupts():
@@ -975,6 +957,55 @@ def interrupts():
         yield caught
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def leave(state, settings, rank):
+    """End after Ctrl-C, in the usual way."""
+    kept = f"kept in {settings.out}" if settings.out else "not kept"
+    if rank == 0:
+        print(f"interrupted after step {len(state.losses)}, {kept}", file=sys.stderr)
+    sys.exit(130)
+
+
+def choose(typed, comm):
+    """The settings, and the state of the run that is resumed, or None.
+
+    Typed options come first, then those of the checkpoint, then the defaults.
+    """
+    state, stored = None, {}
+    if typed.get("resume"):
+        state, stored = from_first(comm, load, typed["resume"])
+        stored["out"] = typed["resume"]
+    settings = Settings(**stored | typed)
+    for name in "blocks", "heads", "channels":
+        if state and getattr(settings, name) != stored[name]:
+            sys.exit(f"error: {settings.resume} holds a GPT with {name}={stored[name]}")
+    if settings.channels % (2 * settings.heads):
+        sys.exit(f"error: --channels={settings.channels} must be a multiple of "
+                 f"{2 * settings.heads}: {settings.heads} heads, each with pairs to rotate")
+    return settings, state
+
+
+def check_state(state, settings):
+    """ValueError unless all arrays have their names and shapes, and all numbers are finite."""
+    new = init_weights(np.random.default_rng(0), len(state.characters), settings.channels,
+                       settings.blocks)
+    optimizer = {name: {"m": w, "v": w, "t": 0} if by_adam(name, w) else {"m": w}
+              for name, w in new.items()}
+    whole = shapes(state.weights) == shapes(new)
+    whole &= not state.best or shapes(state.best) == shapes(new)
+    whole &= not state.losses or shapes(state.optimizer) == shapes(optimizer)
+    logits = gpt(as_tensors(state.weights), np.array([[0]]), settings.blocks, settings.heads).data
+    numbers = [logits, state.losses, state.validation, *state.best.values()]
+    if not (whole and all(np.isfinite(array).all() for array in numbers)):
+        raise ValueError
+
+
+def shapes(arrays):
+    """The shapes and types of all arrays in a dict, or a dict of dicts, by name."""
+    if isinstance(arrays, dict):
+        return {name: shapes(value) for name, value in arrays.items()}
+    return np.shape(arrays), np.result_type(arrays).kind
 
 
 def check_out(path):
@@ -1193,7 +1224,10 @@ def read_text(path):
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        sys.exit(f"error: {path} is not UTF-8 text")
+        utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")       # the mark at its beginning
+        what, encoding = ("UTF-16", "utf-16") if utf16 else ("not UTF-8", "latin1")
+        sys.exit(f"error: {path} is {what} text; if it is {encoding}, this converts it: "
+                 f"iconv -f {encoding} -t utf-8 {path} > utf8.txt")
     return str(path), text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -1140,7 +1140,7 @@ def test_training_stays_float32_and_learns(folder):
     state, ids = state_of("a.npz"), RNG.integers(3, size=(2, 9))
     arrays = [gpt.gpt(gpt.as_tensors(state.weights), ids, 2, 2).data, *state.weights.values(),
               *state.best.values(), *gpt.gradients(state.weights, ids, 2, 2)[1].values(),
-              *(memory[part] for memory in state.memory.values() for part in memory
+              *(memory[part] for memory in state.optimizer.values() for part in memory
                 if part != "t")]
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
     assert state.losses[-1] < state.losses[0] - 0.5
@@ -1724,9 +1724,11 @@ def test_a_text_of_ones_own_in_data(script, folder, capsys):
     assert "is not the original file; it is used as it is" in said
     assert f"{2 * len(TEXT):,} characters" in said
     assert Path("data/tinyshakespeare.txt").read_text(encoding="utf-8") == TEXT * 2
-    Path("data/tinyshakespeare.txt").write_bytes(b"\xff\xfeT\0o\0")
-    with pytest.raises(SystemExit, match="tinyshakespeare.txt is not UTF-8 text"):
-        load(script).main()
+    for text, sentence in (("caf\u00e9".encode("latin1"), "not UTF-8 text.*iconv -f latin1"),
+                           ("To be".encode("utf-16"), "UTF-16 text.*iconv -f utf-16")):
+        Path("data/tinyshakespeare.txt").write_bytes(text)
+        with pytest.raises(SystemExit, match=f"tinyshakespeare.txt is {sentence}"):
+            load(script).main()
 
 
 # ---- wherever people run it ---------------------------------------------------------------------
