@@ -446,9 +446,9 @@ def random_rows(state, ids, settings, rank=0, ranks=1):
 def update(state, grads, lr, decay, pool):
     """One step of Muon for the matrices in the blocks, of Adam at lr / 6 for all else.
 
-    Muon moves a matrix equally far in all its directions. But a row of embed,
-    or a column of unembed, belongs to one character, and rare ones should move
-    less than frequent ones (after Jordan 2024). The 6 was found by trying.
+    The rows of embed and the columns of unembed stand for single characters.
+    For such matrices Adam has proved better (Jordan 2024). The 6 was found by
+    trying.
     """
     def update_one(name):
         w, dw, memory = state.weights[name], grads[name], state.optimizer[name]
@@ -1019,7 +1019,8 @@ def check_out(path):
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass                             # a file can be made in its folder
     except (OSError, ValueError) as problem:
-        sys.exit(f"error: cannot write {path}: {problem}")
+        why = getattr(problem, "strerror", None) or problem     # without the trial file's name
+        sys.exit(f"error: cannot write {path}: {why}")
 
 
 def make_room(state, settings):

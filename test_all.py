@@ -1504,7 +1504,7 @@ TROUBLE = """
     --out=text.txt                  cannot write text.txt: what is there is not a writable
     --out=thesis.docx               cannot write thesis.docx: what is there is not a writable
     --out=other.npz                 cannot write other.npz: what is there is not a writable
-    --out=absent/gpt.npz            cannot write absent/gpt.npz: [Errno 2]
+    --out=absent/gpt.npz            cannot write absent/gpt.npz: No such file
 """
 
 
