@@ -651,7 +651,9 @@ def read_text(path):
         return "Python's help texts", "\n".join(topics[name] for name in sorted(topics))
     try:
         text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
+        if "\0" in text:                        # UTF-16 without its mark, or no text at all
+            raise ValueError
+    except ValueError:
         utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")       # the mark at its beginning
         what, encoding = ("UTF-16", "utf-16") if utf16 else ("not UTF-8", "latin1")
         sys.exit(f"error: {path} is {what} text; if it is {encoding}, this converts it: "

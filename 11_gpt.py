@@ -28,16 +28,15 @@ Carried from  01: relative_error.  05: topological_order, unbroadcast, as_rows, 
               10: feed_forward, token_shift, block
 """
 import argparse, contextlib, gzip, hashlib, http.client, inspect, io, itertools, json, math
-import os, shutil, signal, sys, tempfile, threading, time, urllib.request, zipfile, zlib
+import os, shutil, signal, sys, threading, time, tokenize, urllib.request, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-NUMPY_IS_NEW = "numpy" not in sys.modules
-if NUMPY_IS_NEW:        # one BLAS thread, because we split the batch ourselves
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
-                 "VECLIB_MAXIMUM_THREADS"):
-        os.environ[name] = "1"
+BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+ONE_BLAS_THREAD = "numpy" not in sys.modules or all(os.environ.get(name) == "1" for name in BLAS)
+if ONE_BLAS_THREAD:                     # because we split the batch ourselves
+    os.environ |= dict.fromkeys(BLAS, "1")
 
 import numpy as np
 
@@ -287,7 +286,10 @@ def block(x, params, i, heads, cache=None):
 
 # ---- new here: the settings -------------------------------------------------------------------
 
-@dataclass
+MAY_BE_ZERO = "steps", "tokens", "temperature", "decay"  # besides what is 0 by default
+
+
+@dataclass(kw_only=True)
 class Settings:
     """The options; main says what each of them means."""
     data: str = ""
@@ -311,9 +313,13 @@ class Settings:
     threads: int = 0
 
     def __post_init__(self):
-        for option in fields(self):  # NumPy's numbers and paths become Python's
-            value = getattr(self, option.name)
-            setattr(self, option.name, type(option.default)(value))
+        for option in fields(self):
+            value = type(option.default)(getattr(self, option.name))
+            setattr(self, option.name, value)  # NumPy's numbers and paths become Python's
+            zero_too = option.default == 0 or option.name in MAY_BE_ZERO
+            if not (isinstance(value, str) or value > 0 or zero_too and value == 0):
+                least = "0 or more" if zero_too else "above 0"
+                raise ValueError(f"{option.name} must be {least}")
 
 
 # ---- new here: writing ------------------------------------------------------------------------
@@ -422,6 +428,8 @@ class State:
     best: dict = field(default_factory=dict)  # weights with the lowest validation loss
     losses: list = field(default_factory=list)  # of each step
     validation: list = field(default_factory=list)      # [step, loss], ...
+    saved: tuple = None     # the mark of its checkpoint file
+    saved_steps: int = 0    # the steps in that file
 
 
 def new_state(settings, text):
@@ -488,17 +496,16 @@ def evaluate(weights, ids, settings, pool):
 
 
 def validate(state, settings, val_ids, pool):
-    """Measure the validation loss, and print it with a sample from the same weights.
+    """Measure the validation loss, and remember the weights with the lowest.
 
-    The weights with the lowest loss are remembered, because later ones may
-    have overfitted. To use them is called early stopping.
+    Later weights may have overfitted. To go back to the best is called early
+    stopping.
     """
     loss = evaluate(state.weights, val_ids, settings, pool)
+    check_loss(state, loss)
     state.validation.append([len(state.losses), loss])
     if loss == min(earlier for _, earlier in state.validation):
         state.best = {name: w.copy() for name, w in state.weights.items()}
-    line = "".join(sample(state.weights, settings, state.characters, "\n", 60))
-    print(f"  validation {loss:.4f}   {line}".replace("\n", " / "), flush=True)
 
 
 def train(state, settings, last, ids, val_ids, pool, comm=None):
@@ -509,8 +516,6 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     first = len(state.losses)
     every = settings.eval_every
-    measured = {every // 20, every // 4, settings.steps, *range(every, last + 1, every)}
-    shown = {first + 1, last, *measured, *range(0, last, max(1, every // 10))}
     seconds = 0.0
     print(f"{'step':>7} {'loss':>8} {'char/s':>9} {'left':>6}")
     with interrupts() as interrupted:
@@ -523,14 +528,18 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
             state.losses.append(loss)
             seconds += time.perf_counter() - start
 
-            check_loss(state)
-            stop = any_of(interrupted, comm)
-            if step in shown or stop:
-                show_progress(state, seconds / (step - first), last, ranks * rows[:, 1:].size)
-            if step in measured:
+            check_loss(state, loss)
+            early = step in (every // 20, every // 4)
+            measure = early or step % every == 0 or step == settings.steps
+            if measure:
                 validate(state, settings, val_ids, pool)
-            if settings.out and rank == 0 and (step in measured or stop or step == last):
-                save(state, settings, final=stop or step == last)
+            stop = any_of(interrupted, comm)
+            if settings.out and rank == 0 and (measure or stop or step == last):
+                save(state, settings, rows[:1])
+            if measure or stop or step in (first + 1, last) or step % max(1, every // 10) == 0:
+                show_progress(state, seconds / (step - first), last, ranks * rows[:, 1:].size)
+            if measure:
+                show_validation(state, settings)
             if stop:
                 leave(state, settings, rank)
     return seconds
@@ -544,8 +553,13 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
 TRAINING = "data steps batch context blocks heads channels lr decay eval_every seed".split()
 
 
-def save(state, settings, final=False):
-    """Write a checkpoint to settings.out. A failure is an error only at the end."""
+def save(state, settings, rows):
+    """Write a checkpoint to settings.out; a note if that fails: the next save tries again.
+
+    First the loss on a row or two shows that the weights are still sound.
+    """
+    params = as_tensors(state.weights)
+    check_loss(state, loss_on(params, rows, settings.blocks, settings.heads).data.item())
     arrays = {f"weights/{name}": w for name, w in state.weights.items()}
     arrays |= {f"best/{name}": w for name, w in state.best.items()}
     for name, memory in state.optimizer.items():
@@ -557,17 +571,17 @@ def save(state, settings, final=False):
     content = io.BytesIO()
     np.savez(content, record=json.dumps(record), **arrays)
     try:
+        make_room(state, settings)
         write_file(settings.out, content.getbuffer())
+        state.saved, state.saved_steps = mark_of(settings.out), len(state.losses)
     except OSError as problem:
-        if final:
-            sys.exit(f"error: cannot write {settings.out}: {problem}")
-        print(f"note: cannot write {settings.out} now, the next save will try again: {problem}")
+        print(f"note: cannot write {settings.out}: {problem}")
 
 
 def load(path):
     """The state in the checkpoint at path, and the settings of its training by name."""
     broken = (ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError,
-              RuntimeError, zipfile.BadZipFile, zlib.error)  # of files that are damaged
+              RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
     try:
         with open(path, "rb") as file, np.load(file) as content:
             arrays = dict(content)
@@ -586,6 +600,7 @@ def load(path):
                 value = int(array) if kind == "t" else array
                 state.optimizer.setdefault(name, {})[kind] = value
         check_state(state, Settings(**stored))
+        state.saved = mark_of(path)
     except OSError as problem:
         sys.exit(f"error: cannot read the checkpoint {path}: {problem}")
     except broken:
@@ -610,8 +625,7 @@ def prepare(settings, state, comm):
         print("note: another text or context length: the best weights and the validation losses "
               "so far\nare discarded")
         state.text_hash, state.context = sha256_of(text), settings.context
-        state.best = {}
-        state.validation = []
+        state.best, state.validation, state.saved = {}, [], None
     ids = encode(text, state.characters)
     cut = int(0.9 * len(ids))
     V = len(state.characters)
@@ -692,10 +706,8 @@ def main(**typed):
         seconds = 0.0
         if done < last:
             if writes:
-                check_out(settings.out)
+                check_out(state, settings)
             state, ids, val_ids = prepare(settings, state, comm)
-            if writes:
-                make_room(state, settings)
             with workers(settings, comm) as pool:
                 print("Check: averaging the gradients of shards gives the gradient of the batch, "
                       f"relative error {check_shards(settings, pool):.0e}.\n", flush=True)
@@ -704,15 +716,18 @@ def main(**typed):
         elif state is None:
             state, *_ = prepare(settings, state, comm)  # an untrained GPT writes
         elif settings.steps:
-            print(f"note: {settings.resume} has made its {done} steps; --steps=N goes on\n")
+            print(f"note: {done} steps are made already, and --steps={settings.steps}"
+                  f"{f' --stop={settings.stop}' * bool(settings.stop)} asks for no more\n")
         step, val_loss = (state.validation or [[len(state.losses), math.nan]])[-1]
         if done < last:
             print(f"val loss {val_loss:.4f} after {step} steps, {seconds:.1f} s of training\n")
+        text = write(state, settings)
+        if done < last and writes and state.saved_steps < last:
+            sys.exit(f"error: the last steps could not be saved in {settings.out}")
         return {"val_loss": val_loss, "seconds": seconds, "steps": len(state.losses),
                 "best_val_loss": min((loss for _, loss in state.validation), default=math.nan),
                 "train_loss": state.losses[-1] if state.losses else math.nan,
-                "parameters": sum(w.size for w in state.weights.values()),
-                "sample": write(state, settings)}
+                "parameters": sum(w.size for w in state.weights.values()), "sample": text}
 
 
 main.__signature__ = inspect.signature(Settings)  # its options are those of Settings
@@ -921,12 +936,12 @@ def encode(text, characters):
 
 # ---- plumbing: settings, progress, Ctrl-C, files, cores and processes --------------------------
 
-def check_loss(state):
+def check_loss(state, loss):
     """Stop if the training has diverged."""
     finite = all(np.isfinite(w).all() for w in state.weights.values())
-    if not (finite and state.losses[-1] < 1e3):
+    if not (finite and loss < 1e3):
         sys.exit(f"error: training diverges at step {len(state.losses)}, with a loss of "
-                 f"{state.losses[-1]:.4g}: lower --lr")
+                 f"{loss:.4g}: lower --lr")
 
 
 def show_progress(state, seconds, last, count):
@@ -938,6 +953,12 @@ def show_progress(state, seconds, last, count):
     left = round(seconds * (last - step))
     print(f"{step:7} {np.mean(state.losses[-25:]):8.4f} {count / seconds:9.0f} "
           f"{left // 60:3}:{left % 60:02}", flush=True)
+
+
+def show_validation(state, settings):
+    """A line: the validation loss, and what the same weights write."""
+    line = "".join(sample(state.weights, settings, state.characters, "\n", 60))
+    print(f"  validation {state.validation[-1][1]:.4f}   {line}".replace("\n", " / "), flush=True)
 
 
 @contextlib.contextmanager
@@ -961,7 +982,7 @@ def interrupts():
 
 def leave(state, settings, rank):
     """End after Ctrl-C, in the usual way."""
-    kept = f"kept in {settings.out}" if settings.out else "not kept"
+    kept = f"kept in {settings.out}" if state.saved_steps == len(state.losses) else "not kept"
     if rank == 0:
         print(f"interrupted after step {len(state.losses)}, {kept}", file=sys.stderr)
     sys.exit(130)
@@ -973,16 +994,22 @@ def choose(typed, comm):
     Typed options come first, then those of the checkpoint, then the defaults.
     """
     state, stored = None, {}
+    typed = {name: value for name, value in typed.items() if value is not None}
     if typed.get("resume"):
         state, stored = from_first(comm, load, typed["resume"])
         stored["out"] = typed["resume"]
-    settings = Settings(**stored | typed)
+    try:
+        settings = Settings(**stored | typed)
+    except ValueError as problem:
+        sys.exit(f"error: {problem}")
     for name in "blocks", "heads", "channels":
         if state and getattr(settings, name) != stored[name]:
             sys.exit(f"error: {settings.resume} holds a GPT with {name}={stored[name]}")
     if settings.channels % (2 * settings.heads):
         sys.exit(f"error: --channels={settings.channels} must be a multiple of "
                  f"{2 * settings.heads}: {settings.heads} heads, each with pairs to rotate")
+    if state and settings.seed != stored["seed"]:
+        state.rng = np.random.default_rng(settings.seed)
     return settings, state
 
 
@@ -996,7 +1023,9 @@ def check_state(state, settings):
     whole &= not state.best or shapes(state.best) == shapes(new)
     whole &= not state.losses or shapes(state.optimizer) == shapes(optimizer)
     logits = gpt(as_tensors(state.weights), np.array([[0]]), settings.blocks, settings.heads).data
-    numbers = [logits, state.losses, state.validation, *state.best.values()]
+    numbers = [logits, state.losses, state.validation, *state.weights.values(),
+               *state.best.values(), *(slot for memory in state.optimizer.values()
+                                       for slot in memory.values())]
     if not (whole and all(np.isfinite(array).all() for array in numbers)):
         raise ValueError
 
@@ -1008,31 +1037,54 @@ def shapes(arrays):
     return np.shape(arrays), np.result_type(arrays).kind
 
 
-def check_out(path):
-    """Stop if path cannot be written, or holds anything but a checkpoint of this script."""
+def mark_of(path):
+    """What tells one state of a file from another; None if there is no file."""
     try:
-        if os.path.exists(path):
-            ours = zipfile.is_zipfile(path) and "record.npy" in zipfile.ZipFile(path).namelist()
-            if not (ours and os.access(path, os.W_OK)):
-                sys.exit(f"error: cannot write {path}: what is there is not a writable "
-                         "checkpoint of 11_gpt.py")
-        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
-            pass                             # a file can be made in its folder
-    except (OSError, ValueError) as problem:
-        why = getattr(problem, "strerror", None) or problem     # without the trial file's name
-        sys.exit(f"error: cannot write {path}: {why}")
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def check_out(state, settings):
+    """Stop if settings.out cannot be written, or holds anything but a checkpoint of ours."""
+    path = settings.out
+    try:
+        if not os.path.basename(path) or os.path.exists(os.path.realpath(path)):
+            with zipfile.ZipFile(os.path.realpath(path)) as file:
+                if "record.npy" not in file.namelist() or not os.access(path, os.W_OK):
+                    raise ValueError
+        trial = f"{os.path.realpath(path)}.{os.getpid()}.part"
+        open(trial, "xb").close()
+        os.remove(trial)
+    except (ValueError, zipfile.BadZipFile, NotImplementedError, IsADirectoryError):
+        sys.exit(f"error: cannot write {path}: what is there is not a writable checkpoint of "
+                 "11_gpt.py")
+    except OSError as problem:
+        sys.exit(f"error: cannot write {path}: {problem.strerror}")
+    if state and state.saved != mark_of(path):
+        state.saved = None                      # another run lies there, or none
+    if os.path.exists(path) and not (state and state.saved):
+        print(f"note: {path} holds another run; at the first save that file gets another name")
 
 
 def make_room(state, settings):
-    """If another run lies at settings.out, give it another name, so that it is not lost."""
-    path = settings.out
-    same = settings.resume and os.path.realpath(settings.resume) == os.path.realpath(path)
-    if os.path.exists(path) and not (same and state.validation):
-        stem, suffix = os.path.splitext(path)
-        free = next(name for n in itertools.count(1)
-                    if not os.path.exists(name := f"{stem}.{n}{suffix}"))
-        os.replace(path, free)
-        print(f"note: the earlier checkpoint {path} is now called {free}")
+    """Do not overwrite another run.
+
+    What lies there at the first save gets another name. What has come there since, from a run
+    beside this one, keeps it, and this run takes another.
+    """
+    if mark_of(settings.out) in (None, state.saved):
+        return
+    stem, suffix = os.path.splitext(settings.out)
+    free = next(name for n in itertools.count(1)
+                if not os.path.exists(name := f"{stem}.{n}{suffix}"))
+    if state.saved is None:
+        os.replace(settings.out, free)
+        print(f"note: the earlier checkpoint {settings.out} is now called {free}")
+    else:
+        print(f"note: another run writes {settings.out}, so this one goes on in {free}")
+        settings.out = free
 
 
 def sha256_of(text):
@@ -1056,6 +1108,8 @@ def mpi_processes():
 @contextlib.contextmanager
 def all_end_together(comm):
     """Only the first of the processes prints; if one fails, all end instead of waiting for it."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")        # for letters that a console lacks
     silence = contextlib.nullcontext()
     if comm and comm.rank:
         silence = contextlib.redirect_stdout(open(os.devnull, "w", encoding="utf-8"))
@@ -1102,7 +1156,7 @@ def workers(settings, comm):
     """
     limits = contextlib.nullcontext()
     threads = settings.threads or usable_cores(comm)
-    if not NUMPY_IS_NEW:
+    if not ONE_BLAS_THREAD:
         try:
             from threadpoolctl import threadpool_limits
             limits = threadpool_limits(1)
@@ -1224,7 +1278,9 @@ def read_text(path):
         return "Python's help texts", "\n".join(topics[name] for name in sorted(topics))
     try:
         text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
+        if "\0" in text:                        # UTF-16 without its mark, or no text at all
+            raise ValueError
+    except ValueError:
         utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")       # the mark at its beginning
         what, encoding = ("UTF-16", "utf-16") if utf16 else ("not UTF-8", "latin1")
         sys.exit(f"error: {path} is {what} text; if it is {encoding}, this converts it: "
@@ -1276,5 +1332,4 @@ def command_line(main, may_be_zero=()):
 # ///
 
 if __name__ == "__main__":
-    command_line(main,
-                 may_be_zero=("steps", "tokens", "temperature", "decay"))
+    command_line(main, may_be_zero=MAY_BE_ZERO)
