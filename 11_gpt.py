@@ -1118,9 +1118,11 @@ def all_end_together(comm):
             yield
     except BaseException as problem:
         if comm and getattr(problem, "code", 1) != 130:  # 130: all were interrupted
+            time.sleep(min(comm.rank, 1))       # the first may have the same to say
             print(problem if isinstance(problem, SystemExit) else f"error: {problem!r}",
                   file=sys.stderr, flush=True)
             comm.Abort(1)
+            sys.exit(1)                         # Abort may take a moment to end this process
         raise
 
 

@@ -1476,6 +1476,7 @@ def test_if_one_process_fails_all_end(flags, sentence, folder):
                              *TINY_FLAGS, "--steps=200", *flags], capture_output=True, text=True,
                             timeout=40)
     assert result.returncode != 0 and sentence in result.stderr
+    assert result.stderr.count("error:") == 1
 
 
 def test_a_clusters_shell_is_no_mpi(folder, monkeypatch):
