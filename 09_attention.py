@@ -206,7 +206,7 @@ def rotary(x, start=0, base=1000.0):
 # no cache.
 
 def extend(cache, name, new):
-    """Append new (B, T, H, D) to cache[name]; all that is there, without a gradient."""
+    """Append new (B, T, H, D) to cache[name]; returns all that is there, without a gradient."""
     array = new.data
     if name in cache:
         array = np.concatenate([cache[name], array], axis=1)

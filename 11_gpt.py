@@ -2,11 +2,11 @@
 
 A language model gives each possible next character a probability. The loss is the
 mean of -ln p, where p is the probability of the character that does come next. A
-uniform guess among V characters costs -ln(1/V) = ln V. The model sees only what stands
-before, in the same row of --context characters.
+uniform guess among V characters costs -ln(1/V) = ln V. The text is cut into rows of
+--context characters. To predict one, the model sees those before it in its row.
 
-At each position of a row stands a vector of C numbers; together they are x, the
-residual stream, to which each block only adds. The model:
+For each position of a row, the model keeps a vector of C numbers. Together these
+vectors are x, the residual stream (10). A block only adds to it. The model:
 
     x = rms_norm(embedding(embed, ids))
     x = block(x)                            four times; each block is
@@ -16,7 +16,7 @@ residual stream, to which each block only adds. The model:
 
 Run           python 11_gpt.py
 Expect        4 to 5 minutes on two cores, 0.2 GB; a validation loss of 1.47 to 1.49.
-              e^1.48 = 4.4: it is as unsure as among 4.4 equally likely characters
+              e^1.48 = 4.4: about as unsure as a choice among four characters
 Try           --data=my.txt      your own text; --help lists all options
               --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
                                  write more, without training
@@ -33,9 +33,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+# BLAS (03) reads its number of threads when NumPy is loaded.
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ONE_BLAS_THREAD = "numpy" not in sys.modules or all(os.environ.get(name) == "1" for name in BLAS)
-if ONE_BLAS_THREAD:                     # because we split the batch ourselves
+if ONE_BLAS_THREAD:    # threads of our own share the batch, see mean_gradients
     os.environ |= dict.fromkeys(BLAS, "1")
 
 import numpy as np
@@ -61,9 +62,9 @@ def gpt(params, ids, blocks, heads, cache=None):
 def loss_on(params, rows, blocks, heads):
     """The mean loss over rows (B, T+1) of ids.
 
-    A row of T+1 characters holds T predictions: of ROMEO, O after R, M after
-    RO, E after ROM, O after ROME. By the causal mask no position sees the
-    character that it predicts.
+    A row of T+1 characters holds T predictions. In ROMEO they are O after R,
+    M after RO, E after ROM and O after ROME. The causal mask (09) keeps each
+    position from seeing the character that it predicts.
     """
     logits = gpt(params, rows[:, :-1], blocks, heads)           # (B, T, V)
     V = logits.shape[-1]
@@ -82,9 +83,9 @@ def init_weights(rng, V, C, blocks):
     """All weights by name.
 
     out and down are 0, so that at first no block adds anything. unembed is 0,
-    so that the first predictions are uniform. In 06, zeros were never left.
-    Here unembed receives a gradient in the first step, through it all others
-    in the next ones.
+    so that the first predictions are uniform. A network of zeros alone never
+    learns (06), but this one does: only unembed has a gradient in step 1, also
+    embed, out and down in step 2, and all weights from step 3 on.
     """
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
@@ -106,7 +107,9 @@ def init_weights(rng, V, C, blocks):
     return weights
 
 
-# ---- new here: the parts of the model, from 08 to 10 ------------------------------------------
+# ---- new here: the parts of the model in one place --------------------------------------------
+# Each is explained in 08, 09 or 10. Whoever has read those can go on at "the
+# settings".
 
 def row_dot(a, b):
     """The dot product of each row of a (..., n) with that of b: (..., 1).
@@ -194,7 +197,7 @@ def attention(q, k, v, causal=True):
 
 
 def extend(cache, name, new):
-    """Append new (B, T, H, D) to cache[name]; all that is there, without a gradient."""
+    """Append new (B, T, H, D) to cache[name]; returns all that is there, without a gradient."""
     array = new.data
     if name in cache:
         array = np.concatenate([cache[name], array], axis=1)
@@ -286,7 +289,9 @@ def block(x, params, i, heads, cache=None):
 
 # ---- new here: the settings -------------------------------------------------------------------
 
-MAY_BE_ZERO = "steps", "tokens", "temperature", "decay"  # besides what is 0 by default
+# 0 is allowed for these options and for those with the default 0; all other
+# numbers are above 0
+MAY_BE_ZERO = "steps", "tokens", "temperature", "decay"
 
 
 @dataclass(kw_only=True)
@@ -314,8 +319,14 @@ class Settings:
 
     def __post_init__(self):
         for option in fields(self):
-            value = type(option.default)(getattr(self, option.name))
-            setattr(self, option.name, value)  # NumPy's numbers and paths become Python's
+            given = getattr(self, option.name)
+            try:               # NumPy's numbers become Python's, paths strings
+                value = type(option.default)(given)
+            except (ValueError, TypeError, OverflowError):
+                value = None
+            if value is None or isinstance(value, int) and value != given:
+                raise ValueError(f"{option.name} cannot be {given!r}")
+            setattr(self, option.name, value)
             zero_too = option.default == 0 or option.name in MAY_BE_ZERO
             if not (isinstance(value, str) or value > 0 or zero_too and value == 0):
                 least = "0 or more" if zero_too else "above 0"
@@ -333,14 +344,14 @@ def sample(weights, settings, characters, prompt, length, temperature=0.8, top_k
     """
     rng = np.random.default_rng(settings.seed)
     params = as_tensors(weights)
-    ids = encode(prompt, characters).tolist() or [0]
+    ids = encode(prompt, characters).tolist() or [0]  # something to begin with
     new = ids[-settings.context:]           # ids that are not in the cache yet
     cache, cached = {}, 0
     for _ in range(length):
         # The model was never trained on positions beyond the context length.
-        # When the cache is full, start again from the newer half. Dropping
-        # only the oldest character would change every cached key and value
-        # each time.
+        # So when the cache is full, start again with the newer half. Without
+        # the oldest character, the blocks compute other keys and values for
+        # all later ones: dropping one character each time would be slow.
         if cached + len(new) > settings.context:
             new = ids[-max(1, settings.context // 2):]
             cache, cached = {}, 0
@@ -357,33 +368,36 @@ def sample(weights, settings, characters, prompt, length, temperature=0.8, top_k
 
 # ---- new here: one gradient from many threads and machines ------------------------------------
 # The loss is a mean over rows. So a batch can be cut into equal parts, shards,
-# and the mean of their gradients is the gradient of the whole batch. Computed
-# one after the other, this is called gradient accumulation: a large batch in a
-# small memory. Computed side by side, it is data parallelism. Here each thread
-# takes one shard after the other. (A lock, the GIL, lets only one thread of
-# Python run at a time, but NumPy releases it while it computes.)
+# and the mean of their gradients is the gradient of the whole batch. To
+# compute them one after the other is called gradient accumulation: it fits a
+# large batch into a small memory. To compute them side by side is called data
+# parallelism. Here each thread takes one shard after the other. (A lock, the
+# GIL, lets only one thread of Python run at a time, but NumPy releases it
+# while it computes.)
 #
 # With MPI, a standard for programs of several processes, as in
 #     mpiexec -n 4 python 11_gpt.py
 # each process, perhaps on a machine of its own, takes a batch of its own. Then
 # all of them need the mean of their gradients. To compute it and hand it to
-# all is called an all-reduce.
+# all is called an all-reduce. Here comm, the communicator, stands for all the
+# processes: comm.size is their number, comm.rank the number of this one.
 
-SHARD = 512               # characters: so the arrays fit the processor's cache
+SHARD = 512     # characters: so the arrays fit into the fast memory of a core
 
 
 def split_rows(rows, shard=SHARD):
-    """rows (B, T+1) in equal shards of at most so many characters, but at least one row."""
+    """Cut rows (B, T+1) into equal shards, each of at most shard characters or of one row."""
     B, T = len(rows), rows.shape[1] - 1
     size = max(n for n in range(1, max(1, shard // T) + 1) if B % n == 0)
     return np.split(rows, B // size)
 
 
 def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
-    """The loss on rows, and its gradients by name; over all processes, if comm is given.
+    """The loss on rows, and its gradients by name; with comm, their means over all processes.
 
-    Shards are added as they come, but in a fixed order. So the result is the
-    same to the last bit, whatever the number of threads.
+    The gradients of the shards are added in the order of the rows, whichever
+    thread is done first. So the result is the same to the last bit, whatever
+    the number of threads.
     """
     def work(part):
         return gradients(weights, part, settings.blocks, settings.heads)
@@ -395,7 +409,7 @@ def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
         for name, grad in grads.items():
             total[name] += grad
     count = len(parts)
-    if comm:                # the all-reduce, as a sum; Allreduce is for arrays
+    if comm:     # allreduce takes a number, Allreduce an array; both give sums
         loss = comm.allreduce(loss)
         for array in total.values():
             comm.Allreduce(array.copy(), array)
@@ -418,18 +432,30 @@ def check_shards(settings, pool):
 
 @dataclass
 class State:
-    """All that training changes, or needs to go on as if it had never stopped."""
-    text_hash: str              # SHA-256 of the text that it learns
-    context: int            # context length with which validation was measured
-    characters: str           # the vocabulary: character number i has the id i
+    """All that training changes, or needs to go on as if it had never stopped.
+
+    text_hash    the SHA-256 of the text that it learns
+    context      the context length with which validation was measured
+    characters   the vocabulary: character number i has the id i
+    rng          chooses the rows of each batch
+    optimizer    what adam and muon remember, by name of the weights
+    best         the weights with the lowest validation loss
+    losses       of each step
+    validation   [step, loss] of each validation
+    saved        what tells whether the checkpoint file is still ours (see mark_of)
+    saved_steps  the steps in the file that this call has saved
+    """
+    text_hash: str
+    context: int
+    characters: str
     weights: dict
-    rng: np.random.Generator    # chooses the rows of each batch
-    optimizer: dict       # what adam and muon remember, by name of the weights
-    best: dict = field(default_factory=dict)  # weights with the lowest validation loss
-    losses: list = field(default_factory=list)  # of each step
-    validation: list = field(default_factory=list)      # [step, loss], ...
-    saved: tuple = None     # the mark of its checkpoint file
-    saved_steps: int = 0    # the steps in that file
+    rng: np.random.Generator
+    optimizer: dict
+    best: dict = field(default_factory=dict)
+    losses: list = field(default_factory=list)
+    validation: list = field(default_factory=list)
+    saved: tuple = None
+    saved_steps: int = 0
 
 
 def new_state(settings, text):
@@ -452,7 +478,7 @@ def random_rows(state, ids, settings, rank=0, ranks=1):
 
 
 def update(state, grads, lr, decay, pool):
-    """One step of Muon for the matrices in the blocks, of Adam at lr / 6 for all else.
+    """One step: of Muon for the matrices in the blocks, of Adam, at lr / 6, for all others.
 
     The rows of embed and the columns of unembed stand for single characters.
     For such matrices Adam has proved better (Jordan 2024). The 6 was found by
@@ -472,14 +498,14 @@ def by_adam(name, w):
     return name in ("embed", "unembed") or w.ndim == 1
 
 
-VALIDATION = 120_000        # characters, at most: tiny Shakespeare has 111,540
+VALIDATION = 120_000  # characters at most: the last tenth of tiny Shakespeare has 111,540
 
 
 def evaluate(weights, ids, settings, pool):
     """The mean loss over ids, cut into rows of the context length, without overlap.
 
-    Of a long text only some rows count, spread evenly, of VALIDATION
-    characters in all.
+    If there are more than VALIDATION characters, only some of the rows are
+    used, spread evenly.
     """
     T = settings.context
     starts = np.arange(0, len(ids) - T, T)
@@ -523,13 +549,13 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
             start = time.perf_counter()
             rows = random_rows(state, ids, settings, rank, ranks)
             loss, grads = mean_gradients(state.weights, rows, settings, pool, comm)
-            lr = settings.lr * warmup_linear(step, settings.steps)  # up, then down to 0
+            lr = settings.lr * warmup_linear(step, settings.steps)  # up, then down
             update(state, grads, lr, settings.decay, pool)
             state.losses.append(loss)
             seconds += time.perf_counter() - start
 
             check_loss(state, loss)
-            early = step in (every // 20, every // 4)
+            early = step in (every // 20, every // 4)  # when it has hardly learned yet
             measure = early or step % every == 0 or step == settings.steps
             if measure:
                 validate(state, settings, val_ids, pool)
@@ -541,22 +567,26 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
             if measure:
                 show_validation(state, settings)
             if stop:
-                leave(state, settings, rank)
+                break
+        if any_of(interrupted, comm):
+            leave(state, settings, rank)
     return seconds
 
 
 # ---- new here: checkpoints --------------------------------------------------------------------
-# A checkpoint is an .npz file. It holds the arrays of the state, called
-# weights/embed, best/embed, m/embed and so on, and all else as one record in
-# JSON.
+# A checkpoint is an .npz file. It holds arrays, called weights/embed,
+# best/embed and so on, also m/embed and v/embed, the running means of Adam and
+# Muon. All else is one record in JSON.
 
+# the settings that belong to a training, and so into its checkpoint
 TRAINING = "data steps batch context blocks heads channels lr decay eval_every seed".split()
 
 
 def save(state, settings, rows):
-    """Write a checkpoint to settings.out; a note if that fails: the next save tries again.
+    """Write a checkpoint to settings.out. If that fails, print a note: the next save tries again.
 
-    First the loss on a row or two shows that the weights are still sound.
+    First, the loss on rows, one of the last batch, shows that the weights are
+    still sound.
     """
     params = as_tensors(state.weights)
     check_loss(state, loss_on(params, rows, settings.blocks, settings.heads).data.item())
@@ -582,6 +612,7 @@ def load(path):
     """The state in the checkpoint at path, and the settings of its training by name."""
     broken = (ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError,
               RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
+    mark = mark_of(path)  # before it is read: whatever comes later is of another run
     try:
         with open(path, "rb") as file, np.load(file) as content:
             arrays = dict(content)
@@ -600,7 +631,7 @@ def load(path):
                 value = int(array) if kind == "t" else array
                 state.optimizer.setdefault(name, {})[kind] = value
         check_state(state, Settings(**stored))
-        state.saved = mark_of(path)
+        state.saved = mark
     except OSError as problem:
         sys.exit(f"error: cannot read the checkpoint {path}: {problem}")
     except broken:
@@ -619,8 +650,10 @@ def prepare(settings, state, comm):
                  f"needs {needed}, because a tenth is kept for validation")
     if state is None:
         state = new_state(settings, text)
-    if state.characters != "".join(sorted(set(text))):
-        sys.exit(f"error: {name} has other characters than the text of the checkpoint")
+    unknown = sorted(set(text) - set(state.characters))
+    if unknown:
+        sys.exit(f"error: {name} has characters that the text of the checkpoint lacks: "
+                 f"{' '.join(map(ascii, unknown[:10]))}")
     if (state.text_hash, state.context) != (sha256_of(text), settings.context):
         print("note: another text or context length: the best weights and the validation losses "
               "so far\nare discarded")
@@ -638,7 +671,7 @@ def prepare(settings, state, comm):
 
 
 def show(state):
-    """Plot the training loss, averaged over some 70 stretches, and the validation losses."""
+    """Plot the training loss, as means over up to 72 stretches, and the validation losses."""
     stretches = np.array_split(state.losses, min(72, len(state.losses)))
     steps = np.cumsum([len(stretch) for stretch in stretches])
     curves = {".": (steps, [stretch.mean() for stretch in stretches])}
@@ -651,9 +684,11 @@ def show(state):
         _, latest = state.validation[-1]
         print(f"The best validation loss is {best:.4f}, after step {step}; the text below is "
               "written with those weights.")
-        if latest > best + 0.05:
+        if latest > best + 0.05 and stretches[-1].mean() < best:
             print("Since then the network has overfitted: it memorizes its training text, and "
                   "predicts new text\nless and less well. More text helps, or fewer steps.")
+        elif latest > best + 0.05:
+            print("Since then both losses have risen. A lower --lr helps.")
 
 
 def write(state, settings):
@@ -675,13 +710,13 @@ def main(**typed):
     """Train a GPT on a text, keep it in a file, and continue a prompt in the style of the text.
 
     data         a UTF-8 text file to learn from; without one, tiny Shakespeare
-    out          the checkpoint file to write, with --resume that one; empty for none
-    resume       a checkpoint to go on from; its settings apply unless they are given
+    out          the checkpoint file to write, with --resume by default the same; empty for none
+    resume       a checkpoint to go on from, with its settings, except for those given anew
     prompt       text to continue
     tokens       number of characters to write
     temperature  below 1 likely characters become likelier; 0 always takes the likeliest
     top_k        draw from this many of the likeliest characters; 0 for all
-    steps        updates in all, over which the learning rate falls to 0; 0 only writes
+    steps        updates in all, over which the learning rate rises, then falls; 0 only writes
     stop         pause after this step, to be resumed; 0 for no pause
     batch        rows of text in an update (under MPI, in each process)
     context      context length: characters in a row
@@ -694,7 +729,8 @@ def main(**typed):
     seed         random seed of weights, batches and samples
     threads      number of worker threads; 0 means one per core
 
-    Returns {"val_loss": the last one, "best_val_loss", "train_loss" (all in nats per character),
+    An option that is None counts as not given.
+    Returns {"val_loss": the last one, "best_val_loss", "train_loss" (the mean of -ln p, as above),
     "steps", "seconds" (of this call's training steps), "parameters", "sample"}.
     """
     comm = mpi_processes()
@@ -716,11 +752,13 @@ def main(**typed):
         elif state is None:
             state, *_ = prepare(settings, state, comm)  # an untrained GPT writes
         elif settings.steps:
-            print(f"note: {done} steps are made already, and --steps={settings.steps}"
-                  f"{f' --stop={settings.stop}' * bool(settings.stop)} asks for no more\n")
+            asked = f"--stop={settings.stop}" if settings.stop else f"--steps={settings.steps}"
+            print(f"note: {done} steps are made already, and {asked} asks for no more, so no text "
+                  "is read\n")
         step, val_loss = (state.validation or [[len(state.losses), math.nan]])[-1]
         if done < last:
-            print(f"val loss {val_loss:.4f} after {step} steps, {seconds:.1f} s of training\n")
+            loss = f"val loss {val_loss:.4f}" if state.validation else "no validation yet"
+            print(f"{loss} after {step} steps, {seconds:.1f} s of training\n")
         text = write(state, settings)
         if done < last and writes and state.saved_steps < last:
             sys.exit(f"error: the last steps could not be saved in {settings.out}")
@@ -970,8 +1008,9 @@ def interrupts():
         caught.append(True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("finishing this step; Ctrl-C again stops at once", file=sys.stderr)
-    if threading.current_thread() is not threading.main_thread():
-        yield caught                  # only the main thread may handle signals
+    ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None)
+    if ignored or threading.current_thread() is not threading.main_thread():
+        yield caught                    # only the main thread may handle signals
         return
     before = signal.signal(signal.SIGINT, note)
     try:
@@ -991,10 +1030,12 @@ def leave(state, settings, rank):
 def choose(typed, comm):
     """The settings, and the state of the run that is resumed, or None.
 
-    Typed options come first, then those of the checkpoint, then the defaults.
+    Options that were typed take precedence over those of the checkpoint, and these over the
+    defaults.
     """
     state, stored = None, {}
-    typed = {name: value for name, value in typed.items() if value is not None}
+    typed = {name: value for name, value in typed.items()
+             if value is not None or not hasattr(Settings, name)}
     if typed.get("resume"):
         state, stored = from_first(comm, load, typed["resume"])
         stored["out"] = typed["resume"]
@@ -1055,7 +1096,7 @@ def check_out(state, settings):
                 if "record.npy" not in file.namelist() or not os.access(path, os.W_OK):
                     raise ValueError
         trial = f"{os.path.realpath(path)}.{os.getpid()}.part"
-        open(trial, "xb").close()
+        open(trial, "ab").close()
         os.remove(trial)
     except (ValueError, zipfile.BadZipFile, NotImplementedError, IsADirectoryError):
         sys.exit(f"error: cannot write {path}: what is there is not a writable checkpoint of "
@@ -1076,11 +1117,14 @@ def make_room(state, settings):
     """
     if mark_of(settings.out) in (None, state.saved):
         return
-    stem, suffix = os.path.splitext(settings.out)
+    path = settings.out
+    if os.path.islink(path):
+        path = os.path.realpath(path)
+    stem, suffix = os.path.splitext(path)
     free = next(name for n in itertools.count(1)
                 if not os.path.exists(name := f"{stem}.{n}{suffix}"))
     if state.saved is None:
-        os.replace(settings.out, free)
+        os.replace(path, free)
         print(f"note: the earlier checkpoint {settings.out} is now called {free}")
     else:
         print(f"note: another run writes {settings.out}, so this one goes on in {free}")
@@ -1096,13 +1140,19 @@ def mpi_processes():
     """What mpi4py calls a communicator: all processes that mpiexec started. None for one."""
     if not {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
         return None
+    many = {os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")} != {"1"}
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as problem:
-        if {os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")} != {"1"}:
+        if many:
             sys.exit(f"error: started under MPI, but mpi4py does not work: {problem}")
         return None                      # a cluster's shell, but not under MPI
-    return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
+    if MPI.COMM_WORLD.size > 1:
+        return MPI.COMM_WORLD
+    if many:
+        sys.exit("error: started as several processes, but mpi4py sees only one: it belongs to "
+                 "another MPI than this mpiexec")
+    return None
 
 
 @contextlib.contextmanager
@@ -1142,9 +1192,11 @@ def usable_cores(comm):
     """The cores for this process."""
     affinity = getattr(os, "sched_getaffinity", None)  # on Linux: those that are ours
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    if comm and cores == os.cpu_count():  # not yet divided among the processes here
+    if comm:
         from mpi4py import MPI
-        cores = max(1, cores // comm.Split_type(MPI.COMM_TYPE_SHARED).size)
+        here = comm.Split_type(MPI.COMM_TYPE_SHARED).size  # all must call it, or all wait
+        if cores == os.cpu_count():     # not yet divided among the processes here
+            cores = max(1, cores // here)
     return cores
 
 

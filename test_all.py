@@ -8,6 +8,7 @@ import ast, errno, gzip, hashlib, importlib.util, inspect, json, math, os, re, s
 import signal, socket, stat, subprocess, sys, time, tracemalloc, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 for threads in "OPENBLAS_NUM", "MKL_NUM", "OMP_NUM", "VECLIB_MAXIMUM":
     os.environ.setdefault(f"{threads}_THREADS", "1")    # on small matrices threads only wait
@@ -1244,7 +1245,8 @@ def test_another_text_or_context_discards_what_does_not_compare(folder, capsys):
         assert "after 5 steps," in capsys.readouterr().out
         gpt.main(resume="a.npz", stop=9, tokens=20, out="b.npz", **changed)
         said = capsys.readouterr().out
-        assert "another text or context length" in said and "val loss nan after 9 steps" in said
+        assert "another text or context length" in said
+        assert "no validation yet after 9 steps" in said
         state = state_of("b.npz")
         assert len(state.losses) == 9 and not state.validation and not state.best
 
@@ -1277,6 +1279,58 @@ def test_two_runs_in_one_folder_keep_both(folder, monkeypatch, capsys):
     assert "another run writes gpt.npz, so this one goes on in gpt.2.npz" in capsys.readouterr().out
     steps = {path.name: len(state_of(path).losses) for path in Path().glob("*.npz")}
     assert steps == {"gpt.npz": 9, "gpt.1.npz": 3, "gpt.2.npz": 12}
+
+
+def test_a_run_that_saves_while_its_file_is_read_is_not_lost(folder, monkeypatch):
+    train(out="a.npz", steps=3)
+    real = gpt.check_state
+
+    def check_state(*arguments):
+        monkeypatch.setattr(gpt, "check_state", real)
+        gpt.main(resume="a.npz", steps=20, tokens=0)
+        return real(*arguments)
+    monkeypatch.setattr(gpt, "check_state", check_state)
+    gpt.main(resume="a.npz", steps=6, tokens=0)
+    assert {path.name: len(state_of(path).losses) for path in Path().glob("*.npz")} == {
+        "a.npz": 6, "a.1.npz": 20}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
+def test_a_link_stays_a_link_when_the_earlier_run_gets_another_name(folder):
+    os.mkdir("disk")
+    train(out="disk/real.npz", steps=3)
+    os.symlink("disk/real.npz", "link.npz")
+    train(out="link.npz")
+    assert Path("link.npz").is_symlink() and len(state_of("link.npz").losses) == 6
+    assert len(state_of("disk/real.1.npz").losses) == 3
+
+
+def test_a_part_left_behind_is_no_obstacle(folder):
+    Path(f"a.npz.{os.getpid()}.part").write_bytes(b"half")
+    train(out="a.npz")
+    assert sorted(os.listdir()) == ["a.npz", "text.txt"]
+
+
+def test_a_text_with_fewer_characters_can_be_learned_from(folder):
+    train(out="a.npz", steps=3)
+    Path("fewer.txt").write_text(TEXT.replace("q", "t"), encoding="utf-8")
+    assert gpt.main(resume="a.npz", data="fewer.txt", steps=6, tokens=0)["steps"] == 6
+
+
+def test_rising_losses_are_not_called_overfitting(folder, capsys):
+    weights = gpt.init_weights(RNG, 5, 16, 2)
+    state = gpt.State("", 8, "abcde", weights, RNG, {}, losses=[1.0, 2.0, 3.0],
+                      validation=[[1, 1.0], [3, 3.0]])
+    gpt.show(state)
+    assert "A lower --lr helps" in capsys.readouterr().out
+    state.losses = [1.0, 0.5, 0.1]
+    gpt.show(state)
+    assert "overfitted" in capsys.readouterr().out
+
+
+def test_a_pause_before_the_first_validation(folder, capsys):
+    train(steps=600, eval_every=250, stop=1)
+    assert "no validation yet after 1 steps" in capsys.readouterr().out
 
 
 def test_a_finished_run_says_so(folder, capsys):
@@ -1321,12 +1375,12 @@ def test_a_long_text_is_validated_in_part(monkeypatch):
 
 
 def test_overfitting_is_named(folder, capsys, monkeypatch):
-    losses = iter([3.5, 3.0, 2.0, 2.5])           # after steps 1, 4, 8 and 12
+    losses = iter([4.5, 4.0, 3.0, 3.5])           # after steps 1, 4, 8 and 12
     monkeypatch.setattr(gpt, "evaluate", lambda *_: next(losses))
     result = train(steps=12, eval_every=4)
     said = capsys.readouterr().out
-    assert "The best validation loss is 2.0000, after step 8" in said and "overfitted" in said
-    assert (result["val_loss"], result["best_val_loss"]) == (2.5, 2.0)
+    assert "The best validation loss is 3.0000, after step 8" in said and "overfitted" in said
+    assert (result["val_loss"], result["best_val_loss"]) == (3.5, 3.0)
 
 
 def test_the_sample_beside_validation_is_from_the_weights_just_measured(folder, monkeypatch):
@@ -1410,16 +1464,17 @@ def test_ctrl_c_keeps_the_run_after_a_whole_step(folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot interrupt one process alone")
-def test_ctrl_c_in_the_last_validation_is_heard(folder, monkeypatch, capsys):
-    real = gpt.evaluate
+@pytest.mark.parametrize("function", ["evaluate", "save", "show_validation"])
+def test_ctrl_c_in_the_last_step_is_heard(function, folder, monkeypatch, capsys):
+    """Also in the validation after it, and while it is saved."""
+    real, calls = getattr(gpt, function), []
 
-    def evaluate(*arguments):
-        if len(measured) == 2:
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        measured.append(real(*arguments))
-        return measured[-1]
-    measured = []
-    monkeypatch.setattr(gpt, "evaluate", evaluate)
+        return real(*arguments)
+    monkeypatch.setattr(gpt, function, interrupted)
     with pytest.raises(SystemExit, match="130"):
         train(out="a.npz", steps=9)
     assert "interrupted after step 9, kept in a.npz" in capsys.readouterr().err
@@ -1486,6 +1541,11 @@ def test_a_clusters_shell_is_no_mpi(folder, monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     with pytest.raises(SystemExit, match="started under MPI, but mpi4py does not work"):
         train()
+    other = type(sys)("mpi4py")             # mpiexec of one MPI, mpi4py of another
+    other.MPI = SimpleNamespace(COMM_WORLD=SimpleNamespace(size=1))
+    monkeypatch.setitem(sys.modules, "mpi4py", other)
+    with pytest.raises(SystemExit, match="mpi4py sees only one"):
+        train()
 
 
 # ---- trouble ------------------------------------------------------------------------------------
@@ -1534,7 +1594,7 @@ TROUBLE = """
     --resume=other.npz              other.npz is not a whole checkpoint of 11_gpt.py
     --resume=wide.npz               wide.npz holds a GPT with channels=32
     --resume=first.npz              first.npz is of the first edition of 11_gpt.py
-    --resume=abc.npz --steps=9      text.txt has other characters than the text of the checkpoint
+    --resume=abc.npz --steps=9      text.txt has characters that the text of the checkpoint lacks
     --out=.                         cannot write .: what is there is not a writable checkpoint
     --out=text.txt                  cannot write text.txt: what is there is not a writable
     --out=thesis.docx               cannot write thesis.docx: what is there is not a writable
@@ -1670,6 +1730,14 @@ def test_none_in_a_notebook_means_not_given(folder):
     assert gpt.load("a.npz")[1]["lr"] == 0.01
     gpt.main(resume="a.npz", lr=None, batch=None, steps=9, tokens=None)
     assert gpt.load("a.npz")[1] | {"lr": 0.01, "batch": TINY["batch"]} == gpt.load("a.npz")[1]
+
+
+def test_a_value_that_an_option_cannot_have_is_named(folder):
+    for name, value in (("steps", math.inf), ("steps", [3]), ("steps", 2.7), ("lr", "abc")):
+        with pytest.raises(SystemExit, match=f"error: {name} cannot be "):
+            train(**{name: value})
+    with pytest.raises(TypeError, match="stepz"):
+        train(stepz=None)
 
 
 def test_another_seed_on_resume_gives_another_sample(folder):
