@@ -1740,10 +1740,11 @@ def test_a_value_that_an_option_cannot_have_is_named(folder):
         train(stepz=None)
 
 
-def test_another_seed_on_resume_gives_another_sample(folder):
+def test_another_seed_on_resume_gives_other_batches_and_another_sample(folder):
     train(out="a.npz")
-    texts = [gpt.main(resume="a.npz", tokens=50, seed=seed)["sample"] for seed in (0, 1, 1)]
-    assert texts[0] != texts[1] == texts[2]
+    runs = [gpt.main(resume="a.npz", out="", steps=9, tokens=50, seed=seed) for seed in (0, 1, 1)]
+    for name in "train_loss", "sample":
+        assert runs[0][name] != runs[1][name] == runs[2][name]
 
 
 def test_a_cell_that_is_run_twice_keeps_its_threads(monkeypatch):
@@ -1883,7 +1884,8 @@ def test_a_text_of_ones_own_in_data(script, folder, capsys):
     assert f"{2 * len(TEXT):,} characters" in said
     assert Path("data/tinyshakespeare.txt").read_text(encoding="utf-8") == TEXT * 2
     for text, sentence in (("caf\u00e9".encode("latin1"), "not UTF-8 text.*iconv -f latin1"),
-                           ("To be".encode("utf-16"), "UTF-16 text.*iconv -f utf-16")):
+                           ("To be".encode("utf-16"), "UTF-16 text.*iconv -f utf-16"),
+                           ("To be".encode("utf-16-le"), "not UTF-8 text")):
         Path("data/tinyshakespeare.txt").write_bytes(text)
         with pytest.raises(SystemExit, match=f"tinyshakespeare.txt is {sentence}"):
             load(script).main()
