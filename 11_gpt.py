@@ -752,7 +752,7 @@ def main(**typed):
         elif state is None:
             state, *_ = prepare(settings, state, comm)  # an untrained GPT writes
         elif settings.steps:
-            asked = f"--stop={settings.stop}" if settings.stop else f"--steps={settings.steps}"
+            asked = f"--stop={last}" if last == settings.stop else f"--steps={last}"
             print(f"note: {done} steps are made already, and {asked} asks for no more, so no text "
                   "is read\n")
         step, val_loss = (state.validation or [[len(state.losses), math.nan]])[-1]
