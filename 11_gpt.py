@@ -402,9 +402,9 @@ def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
     def work(part):
         return gradients(weights, part, settings.blocks, settings.heads)
     parts = split_rows(rows, shard)
-    loss = 0.0
-    total = {name: np.zeros_like(w) for name, w in weights.items()}
-    for part_loss, grads in pool.map(work, parts):
+    results = pool.map(work, parts)
+    loss, total = next(results)
+    for part_loss, grads in results:
         loss += part_loss
         for name, grad in grads.items():
             total[name] += grad
@@ -414,7 +414,9 @@ def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
         for array in total.values():
             comm.Allreduce(array.copy(), array)
         count *= comm.size
-    return loss / count, {name: array / count for name, array in total.items()}
+    for array in total.values():
+        array /= count
+    return loss / count, total
 
 
 def check_shards(settings, pool):
