@@ -1173,6 +1173,7 @@ def all_end_together(comm):
             time.sleep(min(comm.rank, 1))       # the first may have the same to say
             print(problem if isinstance(problem, SystemExit) else f"error: {problem!r}",
                   file=sys.stderr, flush=True)
+            time.sleep(0.3)                     # for mpiexec to pass that on
             comm.Abort(1)
             sys.exit(1)                         # Abort may take a moment to end this process
         raise
@@ -1210,6 +1211,9 @@ def workers(settings, comm):
     They can be taken from it with threadpoolctl, if that is installed. If not,
     one thread is ours.
     """
+    # An array that is freed at once. After it, Linux's malloc keeps as much memory, where it gave it
+    # back to the system in each shard (300,000 page faults in 40 steps, with it 33,000).
+    np.empty(30_000_000, np.uint8)
     limits = contextlib.nullcontext()
     threads = settings.threads or usable_cores(comm)
     if not ONE_BLAS_THREAD:
