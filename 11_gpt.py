@@ -1211,8 +1211,8 @@ def workers(settings, comm):
     They can be taken from it with threadpoolctl, if that is installed. If not,
     one thread is ours.
     """
-    # An array that is freed at once. After it, Linux's malloc keeps as much memory, where it gave it
-    # back to the system in each shard (300,000 page faults in 40 steps, with it 33,000).
+    # This array is freed at once. After that, malloc on Linux keeps so much memory, which else it
+    # returned to the system in each shard (300,000 page faults in 40 steps, now 33,000).
     np.empty(30_000_000, np.uint8)
     limits = contextlib.nullcontext()
     threads = settings.threads or usable_cores(comm)
