@@ -15,7 +15,7 @@ vectors are x, the residual stream (10). A block only adds to it. The model:
     logits = rms_norm(x) @ unembed
 
 Run           python 11_gpt.py
-Expect        4 to 5 minutes on two cores, 0.2 GB; a validation loss of 1.47 to 1.49.
+Expect        4 to 5 minutes on two cores, 0.15 GB; a validation loss of 1.47 to 1.49.
               e^1.48 = 4.4: about as unsure as a choice among four characters
 Try           --data=my.txt      your own text; --help lists all options
               --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
