@@ -1,17 +1,23 @@
-"""05  Autograd: an engine that differentiates for us.
+"""05  Autograd: a program that derives the gradients for us.
 
-In 04 we derived the gradient of one kind of network by hand. Change the network,
-and the derivation starts over. But every network is made of small operations
-(+, *, matrix product, ReLU), and each has a simple derivative. If the result of
-every operation remembers what it was computed from, a program can apply the
-chain rule for us, from the loss back to every weight.
+In 04 we derived the gradients of one kind of network by hand. Change the
+network, and the derivation starts over. But every network is made of small
+operations (+, *, matrix product, ReLU), and each of them has a simple
+derivative. If every result remembers what it was computed from, a program can
+apply the chain rule for us, from the loss back to every weight. The rest of
+this course, and every deep-learning library, stands on such an engine.
+
+    x = Tensor([1.0, 2.0])
+    loss = (x * x).sum()        1 + 4 = 5
+    loss.backward()             now x.grad is [2.0, 4.0], the slopes 2 x
 
 Run           python 05_autograd.py
-Expect        1 s. Every operation agrees with differences to 1e-8, the network
-              with 04 to 1e-14
-Try           --steps=1000   learn the spiral for longer
+Expect        1 s; every operation agrees with measured slopes to 1e-8, and the
+              network of 04 with its gradients by hand to 1e-14
+Try           --activation=tanh   another network: nothing else has to change
+              --lr=3              every ReLU dies (02): no loss below ln 3
 Left out      gradients of gradients; whole layers as one operation, which is
-              faster (06 to 11)
+              faster (09 and 10)
 Carried from  01: numeric_gradient, relative_error.  04, for the data and to
               compare with: init_net, forward, softmax, backward, spiral
 """
@@ -19,45 +25,105 @@ import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
-# In Tensor, a, b and y are the arrays of one operation, g is the gradient of
-# its result. In the experiment: N examples, D_l units in layer l, K classes; X
-# (N, D_0), y (N,) below K.
+
+# ---- new here: the idea, on single numbers --------------------------------------------------
+# Let L be the final result, the loss, and let y be some number on the way to
+# it. y.grad will hold dL/dy: how fast L changes with y. Suppose y = a * b. If
+# a grows by 1, y grows by b: this is the local slope dy/da. By the chain rule,
+#     dL/da = dL/dy * dy/da = y.grad * b      and      dL/db = y.grad * a
+# So each number has to remember its parents, here a and b, and the local slope
+# with respect to each of them, here b and a.
+
+class Value:
+    """A number that remembers how it was made."""
+
+    made = itertools.count()            # counts 0, 1, 2, ... for all Values
+
+    def __init__(self, data, parents=(), slopes=()):
+        self.data = data
+        self.parents = parents
+        self.slopes = slopes            # d(self)/d(parent) for each parent
+        self.grad = 0.0                 # dL/d(self), once backward has run
+        self.serial = next(Value.made)
+
+    def __add__(self, other):
+        return Value(self.data + other.data, (self, other), (1.0, 1.0))
+
+    def __mul__(self, other):
+        return Value(self.data * other.data, (self, other), (other.data, self.data))
+
+    def backward(self):
+        """Set .grad of everything that this number was computed from."""
+        self.grad = 1.0                                 # dL/dL
+        for node in reversed(topological_order(self)):
+            for parent, slope in zip(node.parents, node.slopes):
+                parent.grad += node.grad * slope
 
 
-# ---- new here: arrays that remember how they were made ----------------------------------------
-# Let y = f(x) be one operation, on arrays, somewhere on the way to a number L,
-# and let g = dL/dy, of the shape of y. By the chain rule, summed over all
-# paths through y, with i and j running over all entries,
-#     dL/dx_j = sum over i of g_i J_ij        with the Jacobian J_ij = dy_i/dx_j
-# This is the vector-Jacobian product, vjp(g). J itself is never formed: for y
-# = exp(x) it is diagonal and vjp(g) = g * y; for Y = A B, rules 4 and 2 of 04
-# say vjp(G) = (G B^T, A^T G). So an engine needs two things (reverse-mode
-# differentiation; Linnainmaa 1970):
-#  1 The result of each operation keeps the operation's inputs, called its parents, and the vjp.
-#    These results are the nodes of a graph. Leaves, such as weights and data, have no parents.
-#  2 From L, with dL/dL = 1, walk back through the graph. Each node gives vjp(g) to its parents, and
-#    a node that was used twice, so that two paths lead to L, adds up what it is given. A node may
-#    pass its gradient on only after every node that was computed from it has contributed. List the
-#    nodes so that each stands after its parents, and walk the list backwards. Such a list is in
-#    topological order.
-
-# Children are made after their parents, so the order in which the nodes were
-# made is topological.
+# The numbers and their parents form a graph; each number is a node of it. We
+# walk from L backwards, because then one walk gives the slope of this one
+# result with respect to everything. Forwards, each weight would need a walk of
+# its own.
+#
+# A number that was used twice collects the sum of two gradients, as in 04:
+# hence the +=. It may hand its gradient on only when the sum is complete, that
+# is, after everything that was computed from it. A result is always made later
+# than its parents, so it is enough to go from the newest node to the oldest.
+# An order in which all parents come first is called topological.
 
 def topological_order(result):
-    """The result and every Tensor that it was computed from, each after its parents."""
+    """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():
+        for parent in to_visit.pop().parents or ():     # None once released, see Tensor
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
     return sorted(nodes, key=lambda node: node.serial)
 
 
-# Broadcasting copies a smaller array, and the gradients of copies add up, as
-# for the biases of 04 (rule 3: the gradient of b is the sum over the rows that
-# b was added to).
+def small_graph(a, b):
+    """A graph in which a, b, c and d are each used twice."""
+    c = a + b
+    d = a * b
+    s = c + d
+    p = c * d
+    L = s + p
+    return c, d, s, p, L
+
+
+# What goes wrong without the order? Take a = 2 and b = 3, so c = 5 and d = 6.
+# c gets 1 from s and d = 6 from p, so dL/dc = 7; in the same way dL/dd = 6, and
+#     dL/da = 7 * 1 + 6 * b = 25          dL/db = 7 * 1 + 6 * a = 19
+# The version below hands on at once whatever a node holds. c hands on the 1
+# that it got from s, and later the whole 7, so that the 1 counts twice. The
+# same happens to the 1 that d got. So a gets 1 * 1 + 1 * b = 4 too much, 29,
+# and b gets 1 * 1 + 1 * a = 3 too much, 22.
+
+def naive_backward(node):
+    """Backward without an order: wrong where a number was used twice."""
+    for parent, slope in zip(node.parents, node.slopes):
+        parent.grad += node.grad * slope
+        naive_backward(parent)
+
+
+# ---- new here: the same for arrays ----------------------------------------------------------
+# Let y now be an array, computed from an array x. The local slopes dy_i/dx_j,
+# one for each entry of y and each entry of x, are a large table, the Jacobian.
+# In 04 a layer makes 360 x 32 numbers out of 360 x 32 others: its Jacobian has
+# 11,520 * 11,520 = 133 million entries, nearly all of them 0, because a row of
+# y depends on one row of x. Nobody stores that. What backward needs is only
+#     dL/dx_j = sum over i of dL/dy_i * dy_i/dx_j
+# a product of a vector and this table, the vector-Jacobian product. It has a
+# short formula for every operation. If g is the gradient of the result,
+#     y = exp(x)       dL/dx = g * exp(x)       each y_i depends on its own x_i
+#     Y = A @ B        dL/dA = g @ B.T          dL/dB = A.T @ g          (04)
+# So an array remembers its parents and, in place of the slopes, a function,
+# vjp, from its own gradient to those of its parents.
+#
+# One thing is new with arrays: NumPy broadcasts. In X + b a single row b is
+# added to each of N rows, as the biases of 04 are. It feeds N rows, so its
+# gradient is the sum of N rows. What was copied forward is summed backward.
 
 def unbroadcast(grad, shape):
     """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
@@ -80,13 +146,13 @@ class Tensor:
     from is dL/dx.
     """
 
-    __array_ufunc__ = None  # NumPy leaves array + Tensor to __radd__; so for -, *, /, @
+    __array_ufunc__ = None              # so that array + Tensor calls Tensor.__radd__
     made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers: they have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -132,8 +198,8 @@ class Tensor:
     def shape(self):
         return self.data.shape
 
-    # (a + b)' = a' + b', so a and b both get g; (a b)' = b a' + a b', so a
-    # gets g b and b gets g a.
+    # y = a + b has the slope 1 with respect to a and to b: both get g. The
+    # inner function vjp keeps a and b until backward calls it.
 
     def __add__(self, other):
         other = self.as_tensor(other)
@@ -143,6 +209,8 @@ class Tensor:
             return unbroadcast(g, a.shape), unbroadcast(g, b.shape)
         return Tensor(a + b, (self, other), vjp)
 
+    # y = a * b has the slope b with respect to a, and a with respect to b.
+
     def __mul__(self, other):
         other = self.as_tensor(other)
         a, b = self.data, other.data
@@ -150,6 +218,8 @@ class Tensor:
         def vjp(g):
             return unbroadcast(g * b, a.shape), unbroadcast(g * a, b.shape)
         return Tensor(a * b, (self, other), vjp)
+
+    # y = a^k has the slope k a^(k-1). A vjp returns a tuple, here of one.
 
     def __pow__(self, k):
         """self ** k for a number k."""
@@ -161,6 +231,10 @@ class Tensor:
                 return (np.zeros_like(a),)
             return (g * k * a ** (k - 1),)
         return Tensor(a ** k, (self,), vjp)
+
+    # The other operations of arithmetic are made of these three, and so they
+    # need no vjp. Python calls __radd__ and so on if the left side, a number
+    # or an array, does not know what a Tensor is.
 
     __radd__, __rmul__ = __add__, __mul__    # number + Tensor, number * Tensor
 
@@ -179,10 +253,12 @@ class Tensor:
     def __rtruediv__(self, other):
         return self ** -1 * other
 
-    # The matrix product Y = A B: dA = dY B^T and dB = A^T dY, by rules 4 and 2
-    # of 04. An array of more than two axes is a stack of matrices. If a whole
-    # stack meets the same matrix, all its rows count as rows of one tall
-    # matrix.
+    # The matrix product Y = A @ B: dA = g @ B.T and dB = A.T @ g, as in rules
+    # 4 and 2 of 04. The rest of the code is about shapes: a vector counts as a
+    # matrix of one row or one column. An array of more than two axes is a
+    # stack of matrices, and .swapaxes(-1, -2) transposes each of them. If all
+    # of a stack meet the same matrix, their rows count as one tall matrix,
+    # because one large product is faster than many small ones (03).
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
@@ -207,15 +283,17 @@ class Tensor:
             y = a @ b
         return Tensor(y, (self, other), vjp)
 
+    # In X @ W, X is often data: an array whose gradient nobody wants.
+
     def __rmatmul__(self, x):
-        """x @ self for an array x. It is data, so the usual product saves the gradient for it."""
+        """x @ self for an array x; its gradient, a large product, is not computed."""
         x = np.asarray(x, self.data.dtype)
         if x.ndim < 2 or self.data.ndim != 2:
             return Tensor(x) @ self
         return Tensor(x @ self.data, (self,), lambda g: (as_rows(x).T @ as_rows(g),))
 
-    # Functions of each entry: J is diagonal, so g is multiplied by the
-    # derivative (see 02).
+    # Functions of each entry: g is multiplied by the function's derivative,
+    # entry by entry. Those of tanh and ReLU are derived in 02.
 
     def exp(self):
         y = np.exp(self.data)
@@ -232,13 +310,12 @@ class Tensor:
         y = np.maximum(self.data, 0)
         return Tensor(y, (self,), lambda g: (g * (y > 0),))
 
-    # The gradient of a sum goes to each of its terms; that of a maximum to the
-    # largest entry, in equal parts if several are equally large. axis: None
-    # for all, a number, or a tuple.
+    # A sum has the slope 1 with respect to each of its terms, so each gets the
+    # gradient of its sum. axis: None for all, a number, or a tuple.
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)
+        y = a.sum(axis, keepdims=True)          # so that g.reshape(y.shape) fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
@@ -246,145 +323,172 @@ class Tensor:
         total = self.sum(axis, keepdims)
         return total * (total.data.size / self.data.size)
 
-    def max(self, axis=None, keepdims=False):
-        y = self.data.max(axis, keepdims=True)
-        largest = self.data == y
-        part = largest / largest.sum(axis, keepdims=True, dtype=y.dtype)
-        return Tensor(y if keepdims else y.squeeze(axis), (self,),
-                      lambda g: (part * g.reshape(y.shape),))
-
-    # These only move or pick entries: gradients go back to the old places, and
-    # 0 elsewhere.
+    # These only move or pick entries, so each gradient goes back to where its
+    # entry came from. In a[[0, 0]] two gradients go to one place, and add up:
+    # np.add.at does that, while da[index] += g would add only the last one.
 
     def reshape(self, *shape):
         return Tensor(self.data.reshape(*shape), (self,), lambda g: (g.reshape(self.data.shape),))
 
-    def transpose(self, *axes):
-        if len(axes) == 1 and isinstance(axes[0], (tuple, list)):
-            axes = axes[0]               # transpose((1, 0)) is transpose(1, 0)
-        y = self.data.transpose(*axes)
-        n = self.data.ndim
-        inverse = np.argsort([axis % n for axis in axes or range(n)[::-1]])
-        return Tensor(y, (self,), lambda g: (g.transpose(inverse),))
-
     def __getitem__(self, index):
         def vjp(g):
             da = np.zeros_like(self.data)
-            np.add.at(da, index, g)     # da[index] += g counts each place once
+            np.add.at(da, index, g)
             return (da,)
         return Tensor(self.data[index], (self,), vjp)
 
 
-def gradient_error(rng, f, *arrays):
-    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
+# For those who know PyTorch:
+#     x = torch.tensor(array, requires_grad=True)      x = Tensor(array)
+#     loss.backward(), then x.grad                     the same
+#     optimizer.zero_grad()                            new Tensors in every step
+#     x.detach().numpy()                               x.data
 
-    A plain sum can hide an error: the entries of a softmax add up to 1 and
-    have gradient 0.
+
+# ---- new here: one loss, twice --------------------------------------------------------------
+# With these operations the loss of 04, the mean of ln(sum of e^z) - z_y, is
+# a matter of two lines, and the engine finds its gradient.
+
+def cross_entropy_in_steps(logits, targets):
+    """cross_entropy, made of small operations."""
+    z = logits - logits.data.max(axis=1, keepdims=True)     # the shift cancels, see 04
+    return (z.exp().sum(1).log() - z[np.arange(len(targets)), targets]).mean()
+
+
+# But we know a shorter way to the gradient: rule 1 of 04 gives it at once,
+# dz = (p - onehot(y)) / N, where onehot(y) is 1 for the right class, else 0.
+# A whole formula may be one operation if we write down its vjp. It is faster,
+# needs less memory, and cannot lose digits on the way. All later files use it.
+
+def cross_entropy(logits, targets):
+    """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
+
+    p = softmax(logits); the result is a Tensor with one entry.
     """
-    inputs = [Tensor(array) for array in arrays]  # not copies: loss() sees each change
+    examples = np.arange(len(targets))
+    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
+    p = np.exp(z)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
+
+    def vjp(g):
+        dz = p.copy()                           # dz = (p - onehot(target)) / N
+        dz[examples, targets] -= 1
+        return (dz * (g / len(targets)),)
+    return Tensor(loss, (logits,), vjp)
+
+
+# ---- new here: a check of any function ------------------------------------------------------
+# To check an operation we need one number L made of its result y. The plain
+# sum of y would not do: the entries of a softmax always add up to 1, so every
+# gradient would be 0, right or wrong. Give each entry a random weight instead.
+
+def gradient_error(rng, f, *arrays):
+    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays)."""
+    inputs = [Tensor(array) for array in arrays]
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():
+    def loss():                 # numeric_gradient changes the arrays; this reads them again
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
                           [numeric_gradient(loss, x.data) for x in inputs])
 
 
-# name:          (function,                                shapes of its arguments)
+LABELS = np.array([2, 0, 2])
+
+# name:          (function,                               shapes of its arguments)
 OPERATIONS = {
-    "a + row":       (lambda a, b: a + b,                   (3, 4), (4,)),
-    "a - column":    (lambda a, b: a - b,                   (3, 4), (3, 1)),
-    "a * stack":     (lambda a, b: a * b,                   (3, 4), (2, 1, 4)),
-    "a / e^b":       (lambda a, b: a / b.exp(),             (3, 4), (3, 4)),
-    "1 - 2 / e^a":   (lambda a: 1 - 2 / a.exp(),            (3, 4)),
-    "a ** 3":        (lambda a: a ** 3,                     (3, 4)),
-    "a @ b":         (lambda a, b: a @ b,                   (3, 4), (4, 2)),
-    "stack @ b":     (lambda a, b: a @ b,                   (5, 3, 4), (4, 2)),
-    "stack @ stack": (lambda a, b: a @ b,                   (5, 3, 4), (1, 4, 2)),
-    "array @ b":     (lambda b: np.ones((3, 4)) @ b,        (4, 2)),
-    "a @ array":     (lambda a: a @ np.ones((4, 2)),        (3, 4)),
-    "exp":           (Tensor.exp,                           (3, 4)),
-    "log":           (lambda a: (a * a + 1).log(),          (3, 4)),
-    "tanh":          (Tensor.tanh,                          (3, 4)),
-    "relu":          (Tensor.relu,                          (3, 4)),
-    "sum":           (Tensor.sum,                           (3, 4)),
-    "sum per row":   (lambda a: a.sum(-1, keepdims=True),   (3, 4)),
-    "mean":          (lambda a: a.mean((0, 2)),             (2, 3, 4)),
-    "max":           (Tensor.max,                           (3, 4)),
-    "max per row":   (lambda a: a.max(1),                   (3, 4)),
-    "max, two axes": (lambda a: a.max((0, 2), True),        (2, 3, 4)),
-    "reshape":       (lambda a: a.reshape(2, 6),            (3, 4)),
-    "transpose":     (lambda a: a.transpose(2, 0, 1),       (2, 3, 4)),
-    "a[1:, ::2]":    (lambda a: a[1:, ::2],                 (3, 4)),
-    "a[[0, 2, 0]]":  (lambda a: a[[0, 2, 0]],               (3, 4)),
-    "used twice":    (lambda a: a * a + a.exp(),            (3, 4)),
+    "a + row":       (lambda a, b: a + b,                  (3, 4), (4,)),
+    "a - column":    (lambda a, b: a - b,                  (3, 4), (3, 1)),
+    "a * stack":     (lambda a, b: a * b,                  (3, 4), (2, 1, 4)),
+    "1 / e^a":       (lambda a: 1 / a.exp(),               (3, 4)),
+    "a ** 3":        (lambda a: a ** 3,                    (3, 4)),
+    "a @ b":         (lambda a, b: a @ b,                  (3, 4), (4, 2)),
+    "stack @ stack": (lambda a, b: a @ b,                  (5, 3, 4), (1, 4, 2)),
+    "vector @ b":    (lambda a, b: a @ b,                  (4,), (4, 2)),
+    "log":           (lambda a: (a * a + 1).log(),         (3, 4)),
+    "tanh":          (Tensor.tanh,                         (3, 4)),
+    "relu":          (Tensor.relu,                         (3, 4)),
+    "mean":          (lambda a: a.mean((0, 2)),            (2, 3, 4)),
+    "reshape":       (lambda a: a.reshape(2, 6),           (3, 4)),
+    "a[[0, 2, 0]]":  (lambda a: a[[0, 2, 0]],              (3, 4)),
+    "used twice":    (lambda a: a * a + a.exp(),           (3, 4)),
+    "cross_entropy": (lambda a: cross_entropy(a, LABELS),  (3, 4)),
+    "the same loss": (lambda a: cross_entropy_in_steps(a, LABELS), (3, 4)),
 }
 
 
-def small_graph(a, b):
-    """c, d, s, p and y of a small graph in which a, b, c and d are each used twice."""
-    c = a + b
-    d = a * b
-    s = c + d
-    p = c * d
-    return c, d, s, p, s + p
+# ---- new here: the network of 04 ------------------------------------------------------------
 
-
-def naive_backward(node):
-    """Backward without an order: each node passes on at once what it has so far. Wrong."""
-    if node.parents:
-        for parent, grad in zip(node.parents, node.vjp(node.grad)):
-            parent.receive(grad)
-            naive_backward(parent)
-
-
-def spiral_loss(net, X, y):
-    """mean_loss(forward(net, X)[1], y) of 04, with the arrays of the net as Tensors."""
+def mlp(params, X, activation=Tensor.relu):
+    """The logits (N, K) of a multilayer perceptron [(W, b), ...] of Tensors for X (N, D)."""
     h = X
-    for W, b in net[:-1]:
-        h = (h @ W + b).relu()
-    W, b = net[-1]
-    z = h @ W + b
-    z = z - z.max(1, keepdims=True)           # it cancels, in the gradient too
-    return (z.exp().sum(1).log() - z[np.arange(len(y)), y]).mean()
+    for W, b in params[:-1]:
+        h = activation(h @ W + b)
+    W, b = params[-1]
+    return h @ W + b
 
 
 def as_tensors(weights):
-    """The weights, a dict of arrays by name or a network [(W, b), ...], as new leaves."""
+    """The weights, a dict of arrays by name or a network [(W, b), ...], as new Tensors."""
     if isinstance(weights, dict):
         return {name: Tensor(array) for name, array in weights.items()}
     return [(Tensor(W), Tensor(b)) for W, b in weights]
 
 
-def train_spiral(net, X, y, lr, steps):
-    """Gradient descent on the arrays of the net, in place; the last loss and accuracy."""
+# The weights themselves stay plain arrays. Each step wraps them in new
+# Tensors, whose .grad is empty, so there is nothing to set back to zero.
+
+def train_spiral(net, X, y, lr, steps, activation):
+    """Gradient descent on the arrays of the network, in place; the last loss and accuracy."""
     print("  step     loss  accuracy")
     for step in range(steps + 1):
-        with np.errstate(all="ignore"):          # divergence shows in the loss
-            params = as_tensors(net)            # new ones, whose .grad is None
-            loss = spiral_loss(params, X, y)
-            accuracy = np.mean(forward(net, X)[1].argmax(1) == y)
-        if not loss.data < 1e3:
-            sys.exit(f"error: training diverges at step {step}: lower --lr")
+        params = as_tensors(net)
+        logits = mlp(params, X, activation)
+        loss = cross_entropy(logits, y)
+        accuracy = np.mean(logits.data.argmax(1) == y)
         if step % max(1, steps // 5) == 0 or step == steps:
             print(f"{step:6} {loss.data:8.4f} {accuracy:9.1%}", flush=True)
         if step < steps:
             loss.backward()
-            for arrays, tensors in zip(net, params):
-                for array, tensor in zip(arrays, tensors):
-                    array -= lr * tensor.grad
+            for (W, b), (W_tensor, b_tensor) in zip(net, params):
+                W -= lr * W_tensor.grad
+                b -= lr * b_tensor.grad
     return loss.data.item(), accuracy
 
 
-# ---- the experiment ---------------------------------------------------------------------------
+# ---- the experiment -------------------------------------------------------------------------
+
+def show_small_graph():
+    """Draw the small graph with its gradients, and what naive_backward makes of it."""
+    a, b = Value(2.0), Value(3.0)
+    c, d, s, p, L = small_graph(a, b)
+    L.backward()
+    a1, b1, c1, d1, s1, p1, L1 = [f"{node.data:g} [{node.grad:g}]"
+                                  for node in (a, b, c, d, s, p, L)]
+    print(f"""A small graph: each value, and in brackets its gradient
+  a = {a1} --+-- c = a + b = {c1} --+-- s = c + d = {s1} --+
+             \\ /                     \\ /                        |
+              X                       X                         +-- L = s + p = {L1}
+             / \\                     / \\                        |
+  b = {b1} --+-- d = a * b = {d1} --+-- p = c * d = {p1} --+
+""")
+    a2, b2 = Value(2.0), Value(3.0)
+    L = small_graph(a2, b2)[-1]
+    L.grad = 1.0
+    naive_backward(L)
+    print(f"Without the order, a gets {a2.grad:g} instead of {a.grad:g}, and b {b2.grad:g} "
+          f"instead of {b.grad:g}.\n")
+
 
 def check_operations(rng):
-    """The relative error of each operation's gradients against differences, by name."""
+    """The relative error of each operation's gradients against measured slopes, by name."""
     errors = {name: gradient_error(rng, f, *(rng.standard_normal(shape) for shape in shapes))
               for name, (f, *shapes) in OPERATIONS.items()}
-    print("Gradients against central differences, relative errors")
+    print("Gradients against measured slopes, relative errors")
     table = [f"  {name:13} {error:.0e}" for name, error in errors.items()]
     for i in range(0, len(table), 3):
         print("   ".join(table[i:i + 3]))
@@ -392,73 +496,44 @@ def check_operations(rng):
     return errors
 
 
-def walk_through():
-    """Draw a small graph with its gradients, and show what goes wrong in naive_backward."""
-    a, b = Tensor(2.0), Tensor(3.0)
-    c, d, s, p, y = small_graph(a, b)
-    y.backward()
-    shown = [f"{node.data:g} [{node.grad:g}]" for node in (a, b, c, d, s, p, y)]
-    print("""
-A small graph: each value, and in brackets how fast y changes with it
-  a = {} --+-- c = a + b = {} --+-- s = c + d = {} --+
-             \\ /                     \\ /                        |
-              X                       X                         +-- y = s + p = {}
-             / \\                     / \\                        |
-  b = {} --+-- d = a * b = {} --+-- p = c * d = {} --+
-""".format(*(shown[i] for i in (0, 2, 4, 6, 1, 3, 5))))
-
-    a2, b2 = Tensor(2.0), Tensor(3.0)
-    y = small_graph(a2, b2)[-1]
-    y.grad = np.ones_like(y.data)
-    naive_backward(y)
-    print("c and d were each used twice, by s and by p. If each passes on at once what s gave it,\n"
-          "and later its whole sum, what s gave counts twice:\na gets "
-          f"25 + 1 + 3 = {a2.grad:g}, and b 19 + 1 + 2 = {b2.grad:g}. Hence the order.")
-
-    y = a * b
-    y.backward()
-    print(f"After a second graph, y = a * b, a has {a.grad:g}: a leaf adds up until you set "
-          "a.grad = None.")
-    try:
-        y.backward()
-    except RuntimeError as problem:
-        print(f"Twice through one graph: {problem}.\n")
-
-
 def compare_with_04(net, X, y):
     """The relative difference between the engine's gradients and those by hand."""
     params = as_tensors(net)
-    spiral_loss(params, X, y).backward()
+    cross_entropy(mlp(params, X), y).backward()
     by_hand = backward(net, *forward(net, X), y)
     difference = relative_error([tensor.grad for tensors in params for tensor in tensors],
                                 [array for gradients in by_hand for array in gradients])
-    print("The spiral network of 04: gradients by hand and by the engine differ by a relative "
-          f"{difference:.0e}.")
+    print("\nThe network of 04 on its spiral: the gradients by hand and by the engine differ by\n"
+          f"{difference:.0e} of the largest.")
     assert difference < 1e-12
     return difference
 
 
-def main(layers=3, hidden=32, steps=200, lr=0.3, points=120, seed=0):
-    """Check every operation, walk through a small graph, and learn the spiral of 04 again.
+def main(activation="relu", hidden=32, steps=200, lr=0.3, seed=0):
+    """Walk through a small graph, check every operation, and learn the spiral of 04 again.
 
-    layers  number of weight layers
-    hidden  number of units in each hidden layer
-    steps   steps of gradient descent on all points
-    lr      learning rate
-    points  points on each of the three arms
-    seed    random seed of checks, points and weights
+    activation  relu or tanh, of the network that is trained
+    hidden      number of units in each of the two hidden layers
+    steps       steps of gradient descent on all points
+    lr          learning rate
+    seed        random seed of checks, points and weights
 
     Returns {"gradient_error" by operation, "difference" from the gradients of 04, "accuracy",
     "loss"}.
     """
+    if activation not in ("relu", "tanh"):
+        sys.exit("error: --activation must be relu or tanh")
     rng = np.random.default_rng(seed)
+    show_small_graph()
     errors = check_operations(rng)
-    walk_through()
-    X, y = spiral(rng, points)
-    net = [(W, rng.standard_normal(b.shape))  # not 0 as in 04: so b is seen to be added
-           for W, b in init_net(rng, [2] + [hidden] * (layers - 1) + [3])]
+    X, y = spiral(rng, 120)
+    net = [(W, rng.standard_normal(b.shape))    # random b, so that a forgotten b would show
+           for W, b in init_net(rng, [2, hidden, hidden, 3])]
     difference = compare_with_04(net, X, y)
-    loss, accuracy = train_spiral(net, X, y, lr, steps)
+    with np.errstate(all="ignore"):             # a training that diverges overflows
+        loss, accuracy = train_spiral(net, X, y, lr, steps, getattr(Tensor, activation))
+    if not loss < 1e3:                          # or nan
+        sys.exit("error: the training diverges: lower --lr")
     return {"gradient_error": errors, "difference": difference, "accuracy": accuracy,
             "loss": loss}
 
@@ -508,9 +583,10 @@ def forward(net, X):
     """The inputs h_0, h_1, ... of all layers, which backward needs, and the logits z (N, K)."""
     h = [X]
     for W, b in net[:-1]:
-        h.append(np.maximum(h[-1] @ W + b, 0))          # (N, D_l)
+        a = h[-1] @ W + b                       # (N, D_(l+1))
+        h.append(np.maximum(a, 0))              # ReLU
     W, b = net[-1]
-    return h, h[-1] @ W + b                             # (N, K)
+    return h, h[-1] @ W + b                     # no ReLU after the last layer
 
 
 def softmax(z):
@@ -520,16 +596,20 @@ def softmax(z):
 
 
 def backward(net, h, z, y):
-    """Gradients [(dW, db), ...] of mean_loss: the lines of forward in reverse order."""
+    """The gradients [(dW, db), ...] of mean_loss, in the order of the layers."""
+    gradients = [None] * len(net)
     da = softmax(z)
     da[np.arange(len(y)), y] -= 1
-    da /= len(y)                                        # rule 1: (N, K)
-    gradients = []                      # net[l] is layer l + 1, h[l] its input
+    da /= len(y)                                # (N, K)
     for l in reversed(range(len(net))):
-        gradients.append((h[l].T @ da, da.sum(0)))              # rules 2 and 3
-        if l:
-            da = (da @ net[l][0].T) * (h[l] > 0)    # rule 4; h > 0 where a > 0
-    return gradients[::-1]
+        W, b = net[l]
+        dW = h[l].T @ da                        # (D_l, N) @ (N, D_(l+1))
+        db = da.sum(axis=0)
+        gradients[l] = (dW, db)
+        if l > 0:
+            dh = da @ W.T                       # (N, D_(l+1)) @ (D_(l+1), D_l)
+            da = dh * (h[l] > 0)
+    return gradients
 
 
 def spiral(rng, n, arms=3, noise=0.15):

@@ -1,43 +1,44 @@
 """08  Embeddings: how text becomes numbers.
 
-A network multiplies numbers, and a text has none. Three steps lead from one to
-the other. A tokenizer cuts the text into pieces, the tokens, and numbers them:
-each gets an id, its place in the vocabulary. An embedding gives each id a row of
-numbers, a vector, that training can change. And because attention (09) ignores
-order apart from its mask, a vector can also encode its position in the text.
+A network calculates with numbers, but a text consists of characters. Two steps
+lead from one to the other.
 
-    "to be or not to be" -> the ids 0 1 2 3 0 1 -> six rows of a matrix
+    to  be  or  not  to  be      1 cut the text into pieces, the tokens, and
+     0   1   2    3   0   1        number them: equal tokens get equal ids
+    row 0, row 1, row 2, ...     2 let each id pick a row of a matrix, the
+                                   embedding, whose numbers are learned
 
-A GPT (11) learns its embedding together with all its other weights. Word
-vectors, trained here by themselves, show in seconds what such rows can learn.
+The list of all different tokens is the vocabulary; an id is a place in it. The
+network of 09 to 11 does not see in which order its rows come, so a third step
+gives each row the position of its token.
 
 Run           python 08_embed.py
-Expect        16 to 24 s on two cores; 500 merges in some 2 s; 7 of 10 listed
-              words have a word of their own kind as the nearest one
-Try           --data=my.txt   your own text
-Left out      the regular expression by which GPT-2 cuts a text before it merges;
-              word analogies
+Expect        10 to 15 s on two cores; 500 byte-pair merges in 2 s; words such as
+              "father" and "mother" end up side by side
+Try           --merges=2000   longer tokens: 2.9 characters instead of 2.3
+              --steps=100     word vectors that have learned next to nothing:
+                              "father" is nearest to "prove"
+              --data=my.txt   your own text
+Left out      how GPT-2 splits a text into words before it merges bytes; word
+              analogies, such as king - man + woman = queen
 Carried from  01: numeric_gradient, relative_error.  02: sigmoid.
               05: topological_order, unbroadcast, as_rows, Tensor, gradient_error,
               as_tensors.
               06: adam, warmup_linear
 """
-import argparse, contextlib, gzip, hashlib, http.client, inspect, itertools, math, os, re, shutil
+import argparse, contextlib, gzip, hashlib, http.client, inspect, itertools, os, re, shutil
 import sys, time, urllib.request, zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-# V vocabulary, N tokens, C channels (numbers in a vector); ids (N,) integers
-# below V, W (V, C) T positions
+# V tokens in the vocabulary, N tokens in a text, C numbers in a vector (also
+# called channels); ids (N,) are integers below V, and W is (V, C).
 
 
-# ---- new here: tokens -------------------------------------------------------------------------
-# Tokens can be characters (a small vocabulary, long sequences) or words (a
-# large vocabulary, and new words have no id). Byte-pair encoding finds pieces
-# between them: it begins with the 256 bytes, and again and again turns the
-# most frequent pair of neighbours into one new token.
+# ---- new here: tokens are characters, words, or byte pairs ----------------------------------
+# The simplest tokens are characters: a small vocabulary, but a long sequence.
 
 def encode(text, characters):
     """The ids of text's characters in the vocabulary `characters`; unknown ones are skipped."""
@@ -45,76 +46,89 @@ def encode(text, characters):
     return np.fromiter((ids[character] for character in text if character in ids), np.int32)
 
 
+# Words make short sequences. But there are very many of them, and a new word
+# has no id.
+
 def split_words(text):
-    """The words of text, each with the space before it, and single other characters."""
+    """The words of text, each with the space before it, and single other characters.
+
+    "I do, don't I?" becomes ["I", " do", ",", " don't", " I", "?"].
+    """
     return re.findall(r" ?\w+(?:'\w+)*|\W", text)
 
 
+# Byte-pair encoding (Gage 1994, Sennrich 2016) finds tokens in between. A
+# computer stores each character as one to four bytes, numbers from 0 to 255
+# (UTF-8), so bytes can write every text. Begin with these 256 tokens. Then,
+# again and again, find the pair of neighbours that is most frequent, and turn
+# it into one new token:
+#     l o w   l o w e r   ->   lo w   lo w e r   ->   low   low e r
+# We keep the ids of a text as a string, in which character number i stands for
+# the id i. Then a merge is one call of str.replace. It goes from left to right,
+# so that "aaa" becomes the pair "aa" and a single "a".
+
 def to_bytes(text):
-    """The text in UTF-8, as ids from 0 to 255: a character takes one to four of them."""
-    return np.array(list(text.encode()), np.int64)
+    """The bytes of text, in a string: the character number b for each byte b."""
+    return text.encode("utf-8").decode("latin-1")
 
 
-def merge(ids, a, b, new):
-    """ids with the one id new in place of every pair a, b."""
-    hits = np.flatnonzero((ids[:-1] == a) & (ids[1:] == b))
-    if a == b:          # in a run of a the pairs overlap: take every other one
-        start = np.where(np.diff(hits, prepend=-2) > 1, hits, 0)
-        start = np.maximum.accumulate(start)             # where the run begins
-        hits = hits[(hits - start) % 2 == 0]
-    ids = ids.copy()
-    ids[hits] = new
-    return np.delete(ids, hits + 1)
+def count_pairs(ids, V):
+    """How often each id is followed by each other one, (V, V).
+
+    For "abab" row a has a 2 in column b, and row b a 1 in column a.
+    """
+    codes = np.frombuffer(ids.encode("utf-32-le", "surrogatepass"), np.uint32).astype(int)
+    pairs = codes[:-1] * V + codes[1:]          # as two digits make one number
+    return np.bincount(pairs, minlength=V * V).reshape(V, V)
 
 
 def learn_merges(text, count):
-    """Byte-pair encoding (Gage 1994, Sennrich 2016); returns pairs and tokens.
+    """Byte-pair encoding: up to `count` merges (a, b, times) and all tokens.
 
-    Merge i turns the two ids pairs[i] into the id 256 + i; tokens[id] are the
-    bytes of an id. There are fewer than count merges if no pair occurs twice
-    any more.
+    Merge i turned the ids a and b, which stood side by side that many times,
+    into the id 256 + i. tokens[id] are the bytes of an id. It stops early
+    when no pair occurs twice.
     """
-    ids, pairs, tokens = to_bytes(text), [], [bytes([i]) for i in range(256)]
+    ids = to_bytes(text)
+    tokens = [bytes([i]) for i in range(256)]
+    merges = []
     for new in range(256, 256 + count):
-        # All ids are below new, so each pair a, b has a number of its own: a *
-        # new + b.
-        table = np.bincount(ids[:-1] * new + ids[1:], minlength=new * new).reshape(new, new)
-        # A token may begin with white space, but has none later: none spans
-        # two words.
+        table = count_pairs(ids, new)
+        # Skip pairs whose second token begins with white space. So a token
+        # may begin with a space, but none reaches from one word into the next.
         table[:, [token[:1].isspace() for token in tokens]] = 0
-        a, b = map(int, np.unravel_index(table.argmax(), table.shape))
+        a, b = divmod(int(table.argmax()), new)
         if table[a, b] < 2:
             break
-        before, ids = len(ids), merge(ids, a, b, new)
-        pairs.append((a, b))
+        ids = ids.replace(chr(a) + chr(b), chr(new))
         tokens.append(tokens[a] + tokens[b])
-        if len(pairs) <= 5 or len(pairs) % 50 == 0:
-            parts = [repr(tokens[i].decode(errors="replace")) for i in (a, b, new)]
-            print(f"  {len(pairs):5} {before - len(ids):7}  {parts[0]:>9} + {parts[1]:7} "
-                  f"= {parts[2]}", flush=True)
-    return pairs, tokens
+        merges.append((a, b, int(table[a, b])))
+    return merges, tokens
 
 
-def encode_bytes(text, pairs):
-    """The ids of text: its bytes, merged in the order in which the merges were learned."""
+def encode_bytes(text, merges):
+    """The ids of text: its bytes, merged in the order in which the merges were learned.
+
+    With merges of l o and lo w, "low lower" becomes [257, 32, 257, 101, 114].
+    """
     ids = to_bytes(text)
-    for new, (a, b) in enumerate(pairs, 256):
-        ids = merge(ids, a, b, new)
-    return ids
+    for new, (a, b, _) in enumerate(merges, 256):
+        ids = ids.replace(chr(a) + chr(b), chr(new))
+    return [ord(character) for character in ids]
 
 
 def decode_bytes(ids, tokens):
-    """The text of ids. Bytes that are not UTF-8, as a net may write, become U+FFFD."""
+    """The text of ids; bytes that make no character become the replacement character U+FFFD."""
     return b"".join(tokens[i] for i in ids).decode(errors="replace")
 
 
-# ---- new here: embedding ----------------------------------------------------------------------
+# ---- new here: embedding --------------------------------------------------------------------
 # A matrix W (V, C) has a row of C numbers for each token, and a token's id
-# picks its row. This is a matrix product: let row n of onehot (N, V) be 1 in
-# the column of the nth id, and 0 elsewhere; then onehot W holds the N rows.
-# With g for their gradient, dW = onehot^T g, by rule 2 of 04 (the gradient of
-# a weight matrix is its input transposed times the gradient of its result). So
-# the row of a token that occurs twice gets the sum of two gradients.
+# picks its row. This is a product of matrices. Let row n of onehot (N, V) be 1
+# in the column of the nth id, and 0 elsewhere; then onehot @ W holds the N
+# picked rows. Let g be their gradient. As for any product, the gradient of W
+# is dW = onehot.T @ g (rule 2 of 04). So a token that occurs twice in the text
+# gets the sum of two rows of g.
 
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
@@ -128,102 +142,93 @@ def embedding(W, ids):
     return Tensor(W.data[ids], (W,), vjp)
 
 
-# ---- new here: word vectors -------------------------------------------------------------------
-# Words in similar contexts have similar meanings (Firth 1957). So train
-# vectors to predict the neighbours of a word. Each word has two: v as itself,
-# u as a neighbour. sigmoid(v u), of their dot product, should be near 1 for a
-# pair from the text, and near 0 for v and n, the u of a random word:
-#     loss = -ln sigmoid(v u) - 5 times the mean over n of ln(1 - sigmoid(v n))
-# With z = v u, the first term is ln(1 + e^-z), which has the derivative -e^-z
-# / (1 + e^-z), that is sigmoid(z) - 1. The second, with z = v n, is ln(1 +
-# e^z), as 1 - sigmoid(z) = sigmoid(-z), and has the derivative sigmoid(z).
-# With all z at 0 the loss is 6 ln 2 = 4.16.
+# ---- new here: word vectors -----------------------------------------------------------------
+# What can such rows learn? Train them to tell which words stand next to each
+# other. Words that have the same neighbours ("my father", "my mother") must
+# then give the same answers, and so their vectors become similar: "You shall
+# know a word by the company it keeps" (Firth 1957).
+#
+# Each word has two vectors: v as itself, u as a neighbour. (With one, each word
+# would be its own most likely neighbour.) Let z = sum of v * u be their dot
+# product, and read sigmoid(z) as the probability that the two stand together.
+# It should be near 1 for a pair from the text. That alone could be had by
+# making all vectors alike and long. So it should also be near 0 for v and a
+# random word, whose u is called n here. With 5 random words for each pair,
+#     pair from the text   -ln sigmoid(z)       = ln(1 + e^-z)   slope sigmoid(z) - 1
+#     random word, 5 times -ln(1 - sigmoid(z))  = ln(1 + e^z)    slope sigmoid(z)
+# as in 02. At first all z are near 0, and the loss near 6 ln 2 = 4.16.
+#
+# From the slope dz, a pair gets dv = dz * u and du = dz * v. The scores of all
+# v against all n are a product of matrices, z = v @ n.T, so with 04
+#     dv = dz @ n        dn = dz.T @ v
 
 def skip_gram(v, u, n, weight=5):
     """The mean loss of words v (N, C) and their neighbours u (N, C) against random words n (K, C).
 
-    Skip-gram with negative sampling (Mikolov 2013); here all pairs share the K
-    random words, whose mean counts weight times. A softmax over all V words
-    would cost V dot products a pair.
+    Skip-gram with negative sampling (Mikolov 2013), but all N pairs share the
+    K random words, and the mean over these counts `weight` times.
     """
     positive = (v.data * u.data).sum(1, keepdims=True)                 # (N, 1)
     negative = v.data @ n.data.T                                       # (N, K)
     loss = np.logaddexp(0, -positive).mean() + weight * np.logaddexp(0, negative).mean()
 
     def vjp(g):
-        dpositive = (sigmoid(positive) - 1) * (g / positive.size)
+        dpositive = (sigmoid(positive) - 1) * (g / positive.size)      # a mean divides by size
         dnegative = sigmoid(negative) * (g * weight / negative.size)
-        return (dpositive * u.data + dnegative @ n.data, dpositive * v.data,
-                dnegative.T @ v.data)
+        dv = dpositive * u.data + dnegative @ n.data
+        return dv, dpositive * v.data, dnegative.T @ v.data
     return Tensor(loss, (v, u, n), vjp)
 
 
 def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, noise=100):
-    """Train W (V, C) on the ids of words; a step takes `batch` random pairs, at most reach apart.
+    """Train W (V, C) on the ids of words: each step takes `batch` pairs, at most `reach` apart.
 
-    Returns None if the training diverges.
+    noise is the number K of random words in a step. They are drawn by their
+    frequency to the power 0.75, which gives rare ones a better chance (Mikolov
+    2013).
     """
     weights = {name: rng.standard_normal((V, C), np.float32) * np.float32(0.1)
                for name in ("word", "neighbour")}
     states = {name: {} for name in weights}
-    often = np.bincount(ids, minlength=V) ** 0.75  # noise: as in the text, but flatter
-    often /= often.sum()
+    frequency = np.bincount(ids, minlength=V) ** 0.75
+    frequency /= frequency.sum()
     print("  step     loss")
     for step in range(1, steps + 1):
-        at = rng.integers(reach, len(ids) - reach, batch)
-        to = at + rng.integers(1, reach + 1, batch) * rng.choice([-1, 1], batch)
+        places = rng.integers(reach, len(ids) - reach, batch)
+        neighbours = places + rng.integers(1, reach + 1, batch) * rng.choice([-1, 1], batch)
+        random_words = rng.choice(V, noise, p=frequency)
         params = as_tensors(weights)
-        loss = skip_gram(embedding(params["word"], ids[at]),
-                         embedding(params["neighbour"], ids[to]),
-                         embedding(params["neighbour"], rng.choice(V, noise, p=often)))
+        loss = skip_gram(embedding(params["word"], ids[places]),
+                         embedding(params["neighbour"], ids[neighbours]),
+                         embedding(params["neighbour"], random_words))
         loss.backward()
         for name, w in weights.items():
             adam(w, params[name].grad, states[name], lr * warmup_linear(step, steps))
         if step == 1 or step % max(1, steps // 5) == 0:
             print(f"{step:6} {loss.data:8.4f}", flush=True)
-    W = weights["word"]                      # the other has served its purpose
-    return W if np.abs(W).max() < 1e6 else None            # False for nan, too
+    return weights["word"]                      # the neighbour vectors have done their work
 
 
 def similarity(W):
-    """The cosine of the angle between any two rows of W; (V, V)."""
+    """The cosine of the angle between any two rows of W, (V, V); 1 for the same direction."""
     rows = W / np.linalg.norm(W, axis=1, keepdims=True)
     return rows @ rows.T
 
 
-KINDS = {
-    "name": "romeo juliet mercutio tybalt benvolio gloucester clarence hastings buckingham warwick "
-            "edward richard henry coriolanus menenius sicinius brutus hermione leontes camillo "
-            "paulina katharina petruchio lucentio tranio bianca hortensio angelo isabella lucio "
-            "claudio prospero ariel bolingbroke york norfolk clifford",
-    "pronoun": "i you he she we they thou me him her us them thee",
-    "owner": "my your his our their thy mine thine",
-    "family": "father mother brother sister son daughter husband wife uncle cousin",
-    "body": "eyes hand heart head face lips tongue hands arms breast blood eye cheeks",
-    "question": "who what where why how when which",
-    "auxiliary": "will shall would should may might can could must",
-    "number": "one two three four five six ten twenty hundred thousand",
-    "title": "king queen lord duke prince lady gentleman master sir madam",
-    "place": "england france rome london padua verona mantua",
-    "time": "day night hour morning morrow year",
-    "feeling": "love hate fear joy grief sorrow anger shame hope pity",
-}
-SHOWN = "thou my king father romeo edward eyes night will two rome love".split()
-
-
-# ---- new here: positions ------------------------------------------------------------------
-
-# Add to each vector a vector for its position t, from a formula or learned
-# like W. In the formula w_j falls from 1 to about 1 / base over the pairs j,
-# as with clocks that have fast and slow hands.
+# ---- new here: positions --------------------------------------------------------------------
+# "Dog bites man" is not "man bites dog": the network must know where a token
+# stands. So add a vector for its position t to the token's vector. GPT-2
+# learns one such vector for each position, as it learns W. The first
+# transformer (Vaswani 2017) had a formula instead: a row of clock hands. Hand j
+# turns by the angle w_j from one position to the next, the first hand fast,
+# each following one more slowly, and the vector holds the places sin(t w_j)
+# and cos(t w_j) of all hands. As
+#     sin(t w) sin(s w) + cos(t w) cos(s w) = cos((t - s) w)
+# the dot product of the vectors for t and s depends on their distance only.
 
 def sinusoids(T, C, base=10000.0):
-    """(T, C): sin(t w_j) and cos(t w_j) in turn, w_j = base^(-2j/C), to be added (Vaswani 2017).
-
-    Their own dot products, sums of cos((t - s) w_j), depend on t - s only;
-    those of sums of a word and a position do not.
-    """
-    angle = np.arange(T)[:, None] * base ** (-np.arange(0, C, 2) / C)
+    """The vectors (T, C) of positions 0 to T - 1, with w_j = base^(-2j/C)."""
+    angle = np.arange(T)[:, None] * base ** (-np.arange(0, C, 2) / C)      # (T, C/2)
     return np.stack([np.sin(angle), np.cos(angle)], 2).reshape(T, C)
 
 
@@ -233,138 +238,126 @@ def heat_map(values, low, high, shades=" .:-=+*#%@"):
     return ["".join(2 * shades[level] for level in row) for row in levels]
 
 
-# ---- the experiment -----------------------------------------------------------------------
+# ---- the experiment -------------------------------------------------------------------------
 
-def show_tokens(rng, text, count):
-    """Learn tokens from nine tenths of the text; {name: (V, characters per token in the rest)}."""
-    learned, held = text[:len(text) * 9 // 10], text[len(text) * 9 // 10:]
-    print("Byte-pair encoding: some of the merges\n  merge   times")
+def show_merges(text, count):
+    """Learn byte-pair merges from the text, and print some of them."""
     start = time.perf_counter()
-    pairs, tokens = learn_merges(learned, count)
-    print(f"{len(pairs)} merges from {len(learned):,} characters in "
-          f"{time.perf_counter() - start:.1f} s")
-    codes = rng.integers(0xd800, size=(100, 20))  # any characters up to 0xd7ff
-    for strange in ("".join(map(chr, code)) for code in codes):
-        assert decode_bytes(encode_bytes(strange, pairs), tokens) == strange
+    merges, tokens = learn_merges(text, count)
+    print(f"Byte-pair encoding: {len(merges)} merges from {len(text):,} characters in "
+          f"{time.perf_counter() - start:.1f} s, for example\n   ids           id   times")
+    for i, (a, b, times) in enumerate(merges):
+        if i < 5 or (i + 1) % 50 == 0:
+            first, second, both = [repr(tokens[id].decode(errors="replace"))
+                                   for id in (a, b, 256 + i)]
+            print(f"  {a:4} {b:4} -> {256 + i:4} {times:7}   {first} + {second} = {both}")
+    return merges, tokens
 
-    characters, words, pieces = sorted(set(learned)), set(split_words(learned)), split_words(held)
-    unknown = np.mean([piece not in words for piece in pieces])
-    cuts = {"characters": (len(characters), len(encode(held, characters))),
-            "words": (len(words), len(pieces))}
-    for n in sorted({0, len(pairs) // 4, len(pairs) // 2, len(pairs)}):
-        cuts[f"bytes, {n} merges"] = 256 + n, len(encode_bytes(held, pairs[:n]))
-    lengths = {name: (V, len(held) / max(1, n)) for name, (V, n) in cuts.items()}
+
+def compare_tokens(text, count):
+    """Learn tokens from nine tenths of the text; {name: (V, characters per token in the rest)}."""
+    learned = text[:len(text) * 9 // 10]
+    rest = text[len(learned):]
+    merges, tokens = show_merges(learned, count)
+    words = set(split_words(learned))
+    pieces = split_words(rest)
+    lengths = {"characters": (len(set(learned)), len(rest) / len(encode(rest, set(learned)))),
+               "words": (len(words), len(rest) / len(pieces))}
+    for n in sorted({0, len(merges) // 4, len(merges) // 2, len(merges)}):
+        lengths[f"bytes, {n} merges"] = 256 + n, len(rest) / len(encode_bytes(rest, merges[:n]))
     print("\ntokens              vocabulary   characters per token, in the last tenth of the text")
     for name, (V, length) in sorted(lengths.items(), key=lambda item: item[1]):
         print(f"{name:18} {V:11,} {length:11.2f}")
-    print("Longer tokens: a net that looks back over T of them sees more text, but W has more "
-          f"rows, and\neach is trained less often. {unknown:.1%} of the words and signs in the "
-          "last tenth are not in their\nvocabulary. Bytes can write all: "
-          f"{len(codes)} texts of random characters, up to three bytes each,\ncame back from their "
-          "ids unchanged. A line in words, and in merged bytes:")
-    line = next((line for line in held.splitlines() if 40 < len(line) < 60), held[:50])
-    print("  " + "|".join(split_words(line)))
-    print("  " + "|".join(decode_bytes([i], tokens) for i in encode_bytes(line, pairs)))
+    unknown = np.mean([piece not in words for piece in pieces])
+    print("A network that looks back over T tokens sees more text if they are longer. But then the\n"
+          "matrix W has more rows, and each is trained less often. A vocabulary of words lacks\n"
+          f"{unknown:.1%} of what stands in the last tenth. Bytes can write every text:")
+    strange = "na\u00efve \u5317\u4eac \U0001f642"
+    assert decode_bytes(encode_bytes(strange, merges), tokens) == strange
+    line = next((line for line in rest.splitlines() if 40 < len(line) < 60), rest[:50])
+    print("  words        " + "|".join(split_words(line)))
+    print("  byte pairs   " + "|".join(decode_bytes([i], tokens)
+                                       for i in encode_bytes(line, merges)))
     return lengths
 
 
 def show_embedding(rng):
-    """W[ids] and its gradient are matrix products; relative errors of all gradients, by name."""
+    """Show that picking rows is a product; relative errors of the new gradients, by name."""
     words = "to be or not to be".split()
-    word_to_id = {word: i for i, word in enumerate(dict.fromkeys(words))}
-    ids = np.array([word_to_id[word] for word in words])
-    W, onehot = rng.standard_normal((4, 3)), np.eye(4)[ids]
+    vocabulary = list(dict.fromkeys(words))             # each word once, in this order
+    ids = np.array([vocabulary.index(word) for word in words])
+    W = rng.standard_normal((4, 3))
+    onehot = np.eye(4)[ids]                             # (6, 4)
     assert np.array_equal(onehot @ W, W[ids])
-    errors = {"embedding": gradient_error(rng, lambda W: embedding(W, ids), W),
-              "skip_gram": gradient_error(rng, skip_gram, *rng.standard_normal((3, 4, 3)))}
-    assert np.max(list(errors.values())) < 1e-6  # Python's max would lose a nan
-    right = Tensor(np.zeros((4, 1)))
-    embedding(right, ids).sum().backward()  # with a gradient of 1 for each word
+    tensor = Tensor(np.zeros((4, 1)))
+    embedding(tensor, ids).sum().backward()             # each of the six rows gets 1
     naive = np.zeros((4, 1))
     naive[ids] += np.ones((6, 1))
-    assert right.grad.ravel().tolist() == [2, 2, 1, 1]
     print(f"""
-"to be or not to be" has the ids {ids}. W[ids] is onehot W, to the last bit.
-With a gradient of 1 for each of the six words, dW for to, be, or, not is
-  {right.grad.ravel()}  onehot^T g
-  {naive.ravel()}  dW[ids] += g: with repeated ids this keeps only the last addition
-Gradients against central differences, relative errors:""")
-    print("  " + "   ".join(f"{name} {error:.0e}" for name, error in errors.items()))
+"to be or not to be" has the ids {ids}, and onehot @ W is W[ids], to the last bit.
+If the gradient of each of the six rows is 1, then dW for {", ".join(vocabulary)} is
+  {tensor.grad.ravel()}  by onehot.T @ g
+  {naive.ravel()}  by dW[ids] += g, which is wrong: of repeated ids only the last one counts""")
+    errors = {"embedding": gradient_error(rng, lambda W: embedding(W, ids), W),
+              "skip_gram": gradient_error(rng, skip_gram, *rng.standard_normal((3, 4, 3)))}
+    print("Gradients against measured slopes, relative errors: "
+          + ", ".join(f"{name} {error:.0e}" for name, error in errors.items()))
+    assert all(error < 1e-6 for error in errors.values())
     return errors
 
 
 def frequent_words(text, V):
-    """The V most frequent words in lower case, and the ids of all that are among them."""
-    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())  # letters only
+    """The V most frequent words, in lower case, and the text as their ids, without other words."""
+    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())   # letters, also with ' inside
     vocabulary = [word for word, _ in Counter(words).most_common(V)]
     word_to_id = {word: i for i, word in enumerate(vocabulary)}
-    return word_to_id, np.array([word_to_id[word] for word in words if word in word_to_id])
+    return vocabulary, np.array([word_to_id[word] for word in words if word in word_to_id])
 
 
-def show_neighbours(cosines, word_to_id, words):
-    """Print the six words nearest to each of some words."""
-    vocabulary = list(word_to_id)
-    print("\nword        nearest words, by the angle between vectors")
-    for word in words:
-        nearest = np.argsort(-cosines[word_to_id[word]])[:6]
-        print(f"{word:11} {' '.join(vocabulary[i] for i in nearest)}")
-
-
-def same_kind(cosines, word_to_id):
-    """The fraction of the listed words nearest to one of their own kind, and that by chance."""
-    kind = {word: kind for kind in KINDS for word in KINDS[kind].split() if word in word_to_id}
-    listed = [word_to_id[word] for word in kind]
-    kinds = np.array(list(kind.values()))
-    same = kinds == kinds[:, None]
-    nearest = cosines[np.ix_(listed, listed)].argmax(1)
-    fraction = same[np.arange(len(same)), nearest].mean()
-    chance = ((same.sum(1) - 1) / (len(same) - 1)).mean()
-    print(f"\nAmong {len(listed)} words in {len(KINDS)} kinds, from names to feelings, "
-          f"{fraction:.0%} are nearest to one of their\nown kind. By chance it would be "
-          f"{chance:.0%}.")
-    return fraction, chance
+SHOWN = "thou my king father romeo edward eyes night will two rome love".split()
 
 
 def show_words(rng, text, V, C, steps, lr):
-    """Train word vectors and show neighbours; results of same_kind, nan if there are none."""
-    word_to_id, ids = frequent_words(text, V)
+    """Train word vectors, and show the nearest words of some; returns those, by word."""
+    vocabulary, ids = frequent_words(text, V)
     if len(ids) < 1000:
         print(f"\nnote: {len(ids)} words are too few for word vectors")
-        return math.nan, math.nan
-    print(f"\nVectors of {C} numbers for the {len(word_to_id):,} most frequent words, from "
+        return {}
+    print(f"\nVectors of {C} numbers for the {len(vocabulary):,} most frequent words, from "
           f"{len(ids):,} occurrences")
-    with np.errstate(all="ignore"):           # divergence shows in the weights
-        W = train_word_vectors(rng, ids, len(word_to_id), C, steps, lr)
-    if W is None:
-        print("\nnote: the training of word vectors diverges: lower --lr")
-        return math.nan, math.nan
-    cosines = similarity(W)
-    np.fill_diagonal(cosines, -1)
-    if not all(word in word_to_id for word in SHOWN):  # another text, perhaps not English
-        show_neighbours(cosines, word_to_id, list(word_to_id)[::max(1, len(word_to_id) // 12)])
-        return math.nan, math.nan
-    show_neighbours(cosines, word_to_id, SHOWN)
-    return same_kind(cosines, word_to_id)
+    with np.errstate(all="ignore"):             # a training that diverges overflows
+        W = train_word_vectors(rng, ids, len(vocabulary), C, steps, lr)
+        cosines = similarity(W)
+    if not np.isfinite(cosines).all():
+        sys.exit("error: the training of word vectors diverges: lower --lr")
+    shown = [word for word in SHOWN if word in vocabulary]
+    if len(shown) < len(SHOWN):                 # another text, perhaps not English
+        shown = vocabulary[::max(1, len(vocabulary) // 12)]
+    print("\nword        nearest words, by the angle between the vectors")
+    nearest = {}
+    for word in shown:
+        order = np.argsort(-cosines[vocabulary.index(word)])
+        nearest[word] = [vocabulary[i] for i in order if vocabulary[i] != word][:6]
+        print(f"{word:11} {' '.join(nearest[word])}")
+    return nearest
 
 
 def show_positions(rng, T=16, C=32):
-    """Dot products of two vectors at all positions; their largest change if both move by five."""
-    q, k, learned = rng.standard_normal(C), rng.standard_normal(C), rng.standard_normal((T, C))
-    schemes = {"sinusoidal": sinusoids(T, C), "learned, at first": learned}
-    products = {name: (q + at) @ (k + at).T for name, at in schemes.items()}  # (T, T)
-    print("\nDot products of a vector q at position t, the row, with k at s, the column; blank for "
-          "the lowest,\n@ for the highest.")
-    print("  ".join(f"{name:{2 * T}}" for name in products).rstrip())
-    for lines in zip(*(heat_map(table, table.min(), table.max()) for table in products.values())):
+    """Dot products of position vectors; their largest change if both move on by five, by name."""
+    schemes = {"sinusoidal": sinusoids(T, C), "learned, before training": rng.standard_normal((T, C))}
+    tables = {name: p @ p.T for name, p in schemes.items()}                # (T, T)
+    print("\nDot products of the vectors for positions t (rows) and s (columns), from low (blank) to\n"
+          "high (@). With sinusoids only the distance t - s counts, so each diagonal has one shade.")
+    print("  ".join(f"{name:{2 * T}}" for name in tables).rstrip())
+    for lines in zip(*(heat_map(table, table.min(), table.max()) for table in tables.values())):
         print("  ".join(lines).rstrip())
-    print(f"\n{'Both moved on by five':29}(t, s) = (5, 2)    at (10, 7)   largest change")
-    moved = {}
-    for name, table in products.items():
-        moved[name] = np.abs(table[5:, 5:] - table[:-5, :-5]).max()
-        print(f"  {name:26} {table[5, 2]:15.4f} {table[10, 7]:13.4f} {moved[name]:16.2g}")
-    print("With neither does the product depend on the distance t - s alone. With rotary\n"
-          "positions (09) it does.")
-    return moved
+    changes = {name: np.abs(table[5:, 5:] - table[:-5, :-5]).max()
+               for name, table in tables.items()}
+    print("If t and s both move on by five, these products change by at most "
+          + " and ".join(f"{change:.0e}" for change in changes.values()) + ".")
+    print("But added to words q and k, (q + p_t) . (k + p_s) also has the terms q . p_s and p_t . k,\n"
+          "in which more counts than the distance. 09 finds a way out.")
+    return changes
 
 
 def main(data="", merges=500, words=1500, channels=64, steps=1500, lr=0.02, seed=0):
@@ -379,20 +372,17 @@ def main(data="", merges=500, words=1500, channels=64, steps=1500, lr=0.02, seed
     seed      random seed
 
     Returns {"tokens": {name: (vocabulary size, characters per token)}, "gradient_error" by name,
-    "same_kind": fraction of words nearest to one of their kind, nan for other texts, "chance",
-    "moved": largest change of a dot product if both vectors move, by kind of position}.
+    "nearest": the nearest words of some words, "changes" of dot products by kind of position}.
     """
     name, text = read_text(data)
     if len(text) < 1000:
         sys.exit(f"error: {name} has {len(text)} characters, fewer than 1000")
     rng = np.random.default_rng(seed)
     print(f"Text: {name}, {len(text):,} characters, {len(set(text))} different\n")
-    tokens = show_tokens(rng, text, merges)
-    error = show_embedding(rng)
-    fraction, chance = show_words(rng, text, words, channels, steps, lr)
-    moved = show_positions(rng)
-    return {"tokens": tokens, "gradient_error": error, "same_kind": fraction, "chance": chance,
-            "moved": moved}
+    return {"tokens": compare_tokens(text, merges),
+            "gradient_error": show_embedding(rng),
+            "nearest": show_words(rng, text, words, channels, steps, lr),
+            "changes": show_positions(rng)}
 
 
 # ---- carried from 01, 02, 05 and 06, code unchanged: explained there ------------------------
@@ -432,10 +422,10 @@ def sigmoid(x):
 
 
 def topological_order(result):
-    """The result and every Tensor that it was computed from, each after its parents."""
+    """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():
+        for parent in to_visit.pop().parents or ():     # None once released, see Tensor
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -468,7 +458,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers: they have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -513,30 +503,26 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)
+        y = a.sum(axis, keepdims=True)          # so that g.reshape(y.shape) fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
 
 def gradient_error(rng, f, *arrays):
-    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
-
-    A plain sum can hide an error: the entries of a softmax add up to 1 and
-    have gradient 0.
-    """
-    inputs = [Tensor(array) for array in arrays]  # not copies: loss() sees each change
+    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays)."""
+    inputs = [Tensor(array) for array in arrays]
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():
+    def loss():                 # numeric_gradient changes the arrays; this reads them again
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
                           [numeric_gradient(loss, x.data) for x in inputs])
 
 
 def as_tensors(weights):
-    """The weights, a dict of arrays by name or a network [(W, b), ...], as new leaves."""
+    """The weights, a dict of arrays by name or a network [(W, b), ...], as new Tensors."""
     if isinstance(weights, dict):
         return {name: Tensor(array) for name, array in weights.items()}
     return [(Tensor(W), Tensor(b)) for W, b in weights]

@@ -529,10 +529,10 @@ def gelu_slope(x):
 
 
 def topological_order(result):
-    """The result and every Tensor that it was computed from, each after its parents."""
+    """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():
+        for parent in to_visit.pop().parents or ():     # None once released, see Tensor
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -565,7 +565,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers: they have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -645,7 +645,7 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)
+        y = a.sum(axis, keepdims=True)          # so that g.reshape(y.shape) fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
@@ -655,30 +655,45 @@ class Tensor:
     def __getitem__(self, index):
         def vjp(g):
             da = np.zeros_like(self.data)
-            np.add.at(da, index, g)     # da[index] += g counts each place once
+            np.add.at(da, index, g)
             return (da,)
         return Tensor(self.data[index], (self,), vjp)
 
 
-def gradient_error(rng, f, *arrays):
-    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays).
+def cross_entropy(logits, targets):
+    """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
 
-    A plain sum can hide an error: the entries of a softmax add up to 1 and
-    have gradient 0.
+    p = softmax(logits); the result is a Tensor with one entry.
     """
-    inputs = [Tensor(array) for array in arrays]  # not copies: loss() sees each change
+    examples = np.arange(len(targets))
+    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
+    p = np.exp(z)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
+
+    def vjp(g):
+        dz = p.copy()                           # dz = (p - onehot(target)) / N
+        dz[examples, targets] -= 1
+        return (dz * (g / len(targets)),)
+    return Tensor(loss, (logits,), vjp)
+
+
+def gradient_error(rng, f, *arrays):
+    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays)."""
+    inputs = [Tensor(array) for array in arrays]
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():
+    def loss():                 # numeric_gradient changes the arrays; this reads them again
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
                           [numeric_gradient(loss, x.data) for x in inputs])
 
 
 def as_tensors(weights):
-    """The weights, a dict of arrays by name or a network [(W, b), ...], as new leaves."""
+    """The weights, a dict of arrays by name or a network [(W, b), ...], as new Tensors."""
     if isinstance(weights, dict):
         return {name: Tensor(array) for name, array in weights.items()}
     return [(Tensor(W), Tensor(b)) for W, b in weights]
@@ -702,25 +717,6 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
 def warmup_linear(step, steps, warmup=20):
     """The factor of the learning rate in step 1 .. steps: a linear rise, then a linear fall."""
     return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
-
-
-def cross_entropy(logits, targets):
-    """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
-
-    p = softmax(logits); the result is a Tensor with one entry.
-    """
-    examples = np.arange(len(targets))
-    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
-    p = np.exp(z)
-    total = p.sum(axis=1, keepdims=True)
-    p /= total
-    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
-
-    def vjp(g):
-        dz = p.copy()                           # dz = (p - onehot(target)) / N
-        dz[examples, targets] -= 1
-        return (dz * (g / len(targets)),)
-    return Tensor(loss, (logits,), vjp)
 
 
 def embedding(W, ids):

@@ -787,10 +787,10 @@ def relative_error(found, expected):
 
 
 def topological_order(result):
-    """The result and every Tensor that it was computed from, each after its parents."""
+    """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():
+        for parent in to_visit.pop().parents or ():     # None once released, see Tensor
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -823,7 +823,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers have no small changes
+        if self.data.dtype.kind in "iub":      # integers: they have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -897,8 +897,27 @@ class Tensor:
         return Tensor(self.data.reshape(*shape), (self,), lambda g: (g.reshape(self.data.shape),))
 
 
+def cross_entropy(logits, targets):
+    """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
+
+    p = softmax(logits); the result is a Tensor with one entry.
+    """
+    examples = np.arange(len(targets))
+    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
+    p = np.exp(z)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
+
+    def vjp(g):
+        dz = p.copy()                           # dz = (p - onehot(target)) / N
+        dz[examples, targets] -= 1
+        return (dz * (g / len(targets)),)
+    return Tensor(loss, (logits,), vjp)
+
+
 def as_tensors(weights):
-    """The weights, a dict of arrays by name or a network [(W, b), ...], as new leaves."""
+    """The weights, a dict of arrays by name or a network [(W, b), ...], as new Tensors."""
     if isinstance(weights, dict):
         return {name: Tensor(array) for name, array in weights.items()}
     return [(Tensor(W), Tensor(b)) for W, b in weights]
@@ -926,7 +945,7 @@ def newton_schulz(G, steps=5):
     """
     if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
-    X = G / (np.linalg.norm(G) + 1e-7)
+    X = G / (np.linalg.norm(G) + 1e-7)   # the norm is the root of the sum of all s^2
     for _ in range(steps):
         A = X @ X.T
         X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
@@ -947,25 +966,6 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.95):
 def warmup_linear(step, steps, warmup=20):
     """The factor of the learning rate in step 1 .. steps: a linear rise, then a linear fall."""
     return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
-
-
-def cross_entropy(logits, targets):
-    """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
-
-    p = softmax(logits); the result is a Tensor with one entry.
-    """
-    examples = np.arange(len(targets))
-    z = logits.data - logits.data.max(axis=1, keepdims=True)  # the shift cancels in p
-    p = np.exp(z)
-    total = p.sum(axis=1, keepdims=True)
-    p /= total
-    loss = np.mean(np.log(total[:, 0]) - z[examples, targets])  # ln(total) - z = -ln p
-
-    def vjp(g):
-        dz = p.copy()                           # dz = (p - onehot(target)) / N
-        dz[examples, targets] -= 1
-        return (dz * (g / len(targets)),)
-    return Tensor(loss, (logits,), vjp)
 
 
 def encode(text, characters):
