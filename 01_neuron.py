@@ -3,29 +3,31 @@
 A neuron multiplies its input x by a weight w, adds a bias b, and predicts
 w x + b. Ours starts with w = 0 and b = 0: whatever the thermometer shows, it
 predicts 0 degrees Fahrenheit. We have seven readings with the right answers,
-so we can measure how wrong that is, in one number, the loss. Learning is this:
+so we can measure how wrong the predictions are. We put that in one number and
+call it the loss. Learning means repeating three steps:
 
-    ask how the loss would change if w were a little larger; ask the same
-    for b; move each a little in the direction that makes the loss smaller;
-    repeat.
+    find out how the loss changes when w grows a little, and when b does;
+    move w and b a little in the direction in which the loss falls;
+    start again.
 
-The GPT of file 11 learns by the same loop, with 803,584 such numbers
-(parameters) instead of 2.
+File 11 is a GPT, a program that writes text. It learns by the same three
+steps, with 803,584 such numbers (parameters) instead of 2.
 
 Run           python 01_neuron.py
-Expect        0.2 s; F = 1.8000 C + 32.0000 after 100 steps, on input that was
-              scaled to mean 0 and standard deviation 1
-Try           --lr=0.9    every step overshoots, yet the loss falls exactly as
-                          with 0.1
-              --lr=1.01   just beyond the limit: the loss grows
-              --noise=5   with measurement errors: the loss cannot reach 0
+Expect        0.2 s. Three trainings: one gets worse and worse, one crawls, and
+              one ends at F = 1.8000 C + 32.0000
+Try           --lr=0.9    larger steps, which jump across the goal, yet the loss
+                          falls exactly as with the default of 0.1
+              --lr=1.01   a little too large: the loss grows
+              --noise=5   readings that are wrong by some 5 degrees: no line
+                          goes through all seven, so the loss stays above 0
 Left out      several inputs, several neurons, curves instead of lines (02)
 """
 import argparse, inspect, os, sys
 
 import numpy as np
 
-CELSIUS = np.array([-40.0, -10.0, 0.0, 8.0, 15.0, 22.0, 38.0])
+CELSIUS = np.array([-40.0, -10.0, 0.0, 8.0, 15.0, 22.0, 38.0])      # seven readings
 
 
 # ---- new here: prediction, loss, gradient, descent ------------------------------------------
@@ -44,107 +46,122 @@ def mean_squared_error(x, y, w, b):
     return np.mean((predict(x, w, b) - y) ** 2)
 
 
-# The gradient holds two slopes: how fast the loss L grows when w alone is
-# increased, dL/dw, and when b alone is, dL/db. For one example the loss is
-# e^2, with the error e = w x + b - y. By the chain rule,
-#     d(e^2)/dw = 2 e * de/dw = 2 e x      (if w grows by 1, e grows by x)
+# To know which way to move, we need two slopes: how fast the loss L grows when
+# w alone is increased, dL/dw, and when b alone is, dL/db. Both together are
+# called the gradient. Take one example, with the error e = w x + b - y and the
+# loss e^2. The slope of e^2 is 2 e, so by the chain rule
+#     d(e^2)/dw = 2 e * de/dw = 2 e * x    (if w grows by 1, e grows by x)
 #     d(e^2)/db = 2 e * de/db = 2 e        (if b grows by 1, e grows by 1)
-# and the slope of a mean is the mean of the slopes. At w = b = 0 our seven
-# readings give dL/dw = -2316 and dL/db = -81: both w and b should grow.
+# L is the mean over seven examples, and slopes add up as the terms of a sum do,
+# so its slopes are the means of these. At w = b = 0 they are dL/dw = -2316 and
+# dL/db = -81. Both are negative: the loss falls when w or b grows, so both
+# should grow.
 
 def gradient(x, y, w, b):
     """dL/dw and dL/db."""
-    error = predict(x, w, b) - y
+    error = predict(x, w, b) - y                # one for each example
     return np.mean(2 * error * x), np.mean(2 * error)
 
 
-# Is the derivation right? A slope can be measured: move one number up and
-# down by a tiny eps and see how much the loss changes. Every file of this
-# course checks its gradients in this way before it uses them.
-
-def numeric_gradient(f, x, eps=1e-7):
-    """The slope of f() with respect to each entry of the array x.
-
-    f takes no arguments: it reads x, which is changed in place, one entry at
-    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
-    """
-    slopes = np.empty_like(x)
-    for i in np.ndindex(x.shape):       # every index of the array
-        original = x[i]
-        x[i] = original + eps
-        above = f()
-        x[i] = original - eps
-        below = f()
-        x[i] = original
-        slopes[i] = (above - below) / (2 * eps)
-    return slopes
-
-
-def relative_error(found, expected):
-    """The largest difference between two arrays, relative to the largest expected value.
-
-    found and expected may also be sequences of numbers, or of arrays of
-    different shapes.
-    """
-    found = np.concatenate([np.ravel(entry) for entry in found])
-    expected = np.concatenate([np.ravel(entry) for entry in expected])
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
-
-
-# The gradient says in which direction to move, and how steep it is there, but
-# not how far to go. So move by the slope times a small number, the learning
-# rate lr. With lr = 0.0001 the first step gives w = 0.2316 and b = 0.0081,
-# and the loss falls from 3380 to 2873.
+# The gradient says in which direction to move, but not how far. A simple rule:
+# the steeper, the farther. Move by the slope times a small number, the
+# learning rate lr. With lr = 0.0001 (why so small, see below) the first step
+# makes w = 0.2316 and b = 0.0081, and the loss falls from 3380 to 2873.
 
 def gradient_descent(x, y, lr, steps):
-    """Learn from w = b = 0 with the learning rate lr.
-
-    Returns w, b, and the loss before every step and after the last; fewer
-    steps if the training diverges.
-    """
+    """Learn from w = b = 0. Returns w, b, and the loss at the start and after each step."""
     w = b = 0.0
     losses = [mean_squared_error(x, y, w, b)]
     for _ in range(steps):
-        if losses[-1] > 1e12:           # it diverges: stop before it overflows
+        if losses[-1] > 1e12:           # the loss explodes: stop before it overflows
             break
         dw, db = gradient(x, y, w, b)   # the slopes dL/dw and dL/db
-        w -= lr * dw                    # minus: the gradient points uphill
+        w -= lr * dw                    # minus: where the slope is positive, w must shrink
         b -= lr * db
         losses.append(mean_squared_error(x, y, w, b))
     return w, b, losses
 
 
-# How large may the learning rate be? Hold b still. If w grows by 1, each error
-# grows by x, so the slope mean(2 e x) grows by c = 2 mean(x^2), the curvature,
-# the same for every w. At the bottom the slope is 0, so at the distance d from
-# it the slope is c d. A step moves by lr c d and leaves (1 - lr c) d:
-#     lr < 1/c            it stops short of the bottom;
-#     1/c < lr < 2/c      it lands beyond the bottom, but nearer to it;
-#     2/c < lr            it lands farther away each time: training diverges.
-# For w, c is 1119; for b it is 2 mean(1^2) = 2. One learning rate must serve
-# both. Just below 2/1119, a step leaves 1 - 2 * 2/1119 = 99.6 % of b's
-# distance, so after 100 steps 70 % are still there, some 22 of 32 degrees: a
-# loss of about 500.
+# ---- new here: is the gradient right? -------------------------------------------------------
+# A slope can be measured: compute the loss a tiny eps above and eps below, and
+# divide the difference by the distance, 2 eps. (If eps were much smaller still,
+# the difference would be lost in rounding.) Every gradient that is derived in
+# this course is checked in this way.
+
+def numeric_gradient(f, values, eps=1e-7):
+    """The slope of f() with respect to each entry of the array values, measured.
+
+    f takes no arguments: it reads the array by itself. So we change one entry
+    at a time, call f(), and put the entry back.
+    """
+    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    for i in np.ndindex(values.shape):  # every index of the array
+        original = values[i]
+        values[i] = original + eps
+        above = f()
+        values[i] = original - eps
+        below = f()
+        values[i] = original
+        slopes[i] = (above - below) / (2 * eps)
+    return slopes
+
+
+def relative_error(found, expected):
+    """The largest difference between two arrays, divided by the largest expected value.
+
+    found and expected may also be sequences of numbers, or of arrays of
+    different shapes, as in later files.
+    """
+    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    expected = np.concatenate([np.ravel(entry) for entry in expected])
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
+
+
+# ---- new here: how large may the learning rate be? ------------------------------------------
+# Hold b still and draw the loss over w. Each e^2 is the square of a straight
+# line in w, so the curve is a parabola, a valley with its bottom at the best w.
+# There the slope is 0. If w grows by 1, each error e grows by x, so the slope,
+# the mean of 2 e * x, grows by the mean of 2 x * x. Call this number c, the
+# curvature. At the distance D from the bottom the slope is then c * D. A step
+# goes lr * c * D towards the bottom and leaves the distance (1 - lr * c) * D,
+# where a negative number means the other side:
+#     lr below 1/c            the step stops short of the bottom;
+#     lr = 1/c                it lands on the bottom;
+#     lr between 1/c and 2/c  it lands on the other side, but nearer than before;
+#     lr above 2/c            it lands farther away each time: training diverges.
+# On our readings c is 1119 for w. For b it is 2, because each error grows by 1
+# instead of x. So the limit is 2/1119 = 0.0018 for w and 2/2 = 1 for b, and the
+# smaller one counts, as both share one learning rate. But at lr = 0.0018 a step
+# leaves 1 - 0.0018 * 2 = 99.64 % of b's distance. It is 32 degrees at first,
+# from 0 to 32, and after 100 steps 0.9964^100 = 70 % of them are left.
 #
-# The cure is to scale the input to mean 0 and standard deviation 1: x becomes
-# (x - mean) / std. With mean 0, w no longer enters b's slope mean(2 e), nor b
-# that of w. And mean(x^2) = 1: both curvatures are 2, and the limit is
-# 2/2 = 1. With lr = 0.1 every step leaves 80 % of both distances: after 100
-# steps, 0.8^100 = 2e-10 of them.
+# The cure is to scale the inputs: x becomes (x - mean) / std. The standard
+# deviation std is the typical distance from the mean, the root of the mean of
+# (x - mean)^2. The subtraction makes the mean of x 0, and the division makes
+# the mean of x^2 1. So c is 2 for w as well as for b, and the limit is 1 for
+# both. (Nor do they disturb each other: w enters b's slope, and b enters w's,
+# only multiplied by the mean of x, which is 0.) With lr = 0.1 each step leaves
+# 80 % of both distances, and 100 steps leave 0.8^100 = 2e-10 of them. With
+# lr = 0.9 it leaves -80 %: the other side each time, and as fast.
 
 
 # ---- the experiment -------------------------------------------------------------------------
 
 def check_gradient(x, y):
-    """The error of gradient against measured slopes, at w = 0.7, b = -3."""
+    """Compare gradient with measured slopes, at some w and b; returns the relative error."""
     weights = np.array([0.7, -3.0])
-    measured = numeric_gradient(        # reads weights afresh at each call
-        lambda: mean_squared_error(x, y, *weights), weights)
-    return relative_error(gradient(x, y, *weights), measured)
+
+    def loss():                                 # reads weights afresh at each call
+        return mean_squared_error(x, y, *weights)
+    mismatch = relative_error(gradient(x, y, *weights), numeric_gradient(loss, weights))
+    print(f"Gradient against measured slopes: relative error {mismatch:.0e}")
+    assert mismatch < 1e-6
+    return mismatch
 
 
 def show_runs(runs):
-    """Print how each run ended, {mark: (description, losses)}; plot all."""
+    """Print how each run ended, and plot the losses; runs is {mark: (description, losses)}."""
+    print("\nlog10 of the loss (3 means 1000), cut off at -12")
     for mark, (description, losses) in runs.items():
         verdict = ", it diverges" if losses[-1] > losses[0] else ""
         print(f"  {mark}  {description}: loss {losses[-1]:.3g} at the end{verdict}")
@@ -153,48 +170,43 @@ def show_runs(runs):
 
 
 def main(lr=0.1, steps=100, noise=0.0):
-    """Learn Fahrenheit three times: too fast, as fast as possible, scaled.
+    """Learn Fahrenheit three times: a little too fast, a little below the limit, and scaled.
 
     lr     learning rate of the scaled run; its limit is 1
     steps  steps of gradient descent in each run
     noise  standard deviation of the errors of the thermometers, in degrees
 
-    Returns {"w", "b", "loss"} of the scaled run, in degrees.
+    Returns {"w", "b": for temperatures in Celsius, "loss": at the end of the scaled run,
+    "gradient_error"}.
     """
     x = CELSIUS
-    y = 1.8 * x + 32
+    y = 1.8 * x + 32                            # the right answers
     error = check_gradient(x, y)
-    print(f"The gradient agrees with measured slopes: relative error {error:.0e}")
-    assert error < 1e-6
-    y += noise * np.random.default_rng(0).standard_normal(len(x))
+    y += noise * np.random.default_rng(0).standard_normal(len(x))   # around 0, about 1 in size
 
     curvature = 2 * np.mean(x * x)
     limit = 2 / curvature
     print(f"Curvature {curvature:.0f} for w and 2 for b: "
           f"the learning rate must stay below {limit:.6f}.")
-    print()
-    print("log10 of the loss (3 means 1000), cut off at -12")
     _, _, diverging = gradient_descent(x, y, 1.02 * limit, steps)
     _, _, crawling = gradient_descent(x, y, 0.98 * limit, steps)
     scaled = (x - x.mean()) / x.std()
     w, b, converging = gradient_descent(scaled, y, lr, steps)
     show_runs({"x": ("2 % above the limit", diverging),
                ".": ("2 % below the limit", crawling),
-               "o": (f"scaled input, lr {lr:g}", converging)})
+               "o": (f"scaled inputs, lr {lr:g}", converging)})
 
-    # w (x - mean) / std + b = (w / std) x + (b - w mean / std)
-    b -= w * x.mean() / x.std()
-    w /= x.std()
-    print()
-    print(f"Learned: F = {w:.4f} C + {b:.4f}")
-    print()
+    # Back to degrees: w (x - mean) / std + b = (w / std) x + (b - w mean / std)
+    b = b - w * x.mean() / x.std()
+    w = w / x.std()
+    print(f"\nLearned: F = {w:.4f} C + {b:.4f}. 37 and 100 were not among the readings.\n")
     print("  Celsius  predicted      true")
     for celsius in -40, 0, 37, 100:
         print(f"{celsius:9} {predict(celsius, w, b):10.2f} {1.8 * celsius + 32:9.2f}")
-    return {"w": w, "b": b, "loss": converging[-1]}
+    return {"w": w, "b": b, "loss": converging[-1], "gradient_error": error}
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def plot(curves, width=72, height=14):
     """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
@@ -250,7 +262,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

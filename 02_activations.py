@@ -1,241 +1,240 @@
-"""02  Activations: why a network needs a nonlinearity between its layers.
+"""02  Activations: why a network needs layers, and something curved between them.
 
-XOR is 1 if exactly one of two inputs is 1. One neuron cannot compute it: let it
-say 1 where z = w1 x1 + w2 x2 + b is above 0. For every choice of weights
-    z(0,1) + z(1,0) = z(0,0) + z(1,1)
-but the left side would have to be positive and the right side not. More layers
-alone do not help, because two linear layers are one linear layer. With a
-nonlinear function between them, the activation, a network can learn XOR.
+XOR is 1 if exactly one of two inputs is 1: (0, 0) and (1, 1) give 0, (0, 1) and
+(1, 0) give 1. One neuron cannot learn it. Suppose that it answers 1 where
+z(x1, x2) = w1 x1 + w2 x2 + b is above 0. For every choice of weights
+    z(0,1) + z(1,0) = (w2 + b) + (w1 + b) = b + (w1 + w2 + b) = z(0,0) + z(1,1)
+But for XOR the left side would have to be positive, and the right side not.
+
+Several neurons can, if something curved or bent stands between them. Take
+max(z, 0), which replaces negative numbers by 0, two neurons side by side, and a
+third one that reads them:
+    h1 = max(x1 + x2, 0)      h2 = max(x1 + x2 - 1, 0)      answer h1 - 2 h2
+For x1 + x2 = 0, 1 and 2 the answer is 0, 1 and 0: XOR. This file lets a network
+find such weights by itself. Functions like max(z, 0) are called activations, or
+nonlinearities, because their graph is not a straight line.
 
 Run           python 02_activations.py
-Expect        2 to 4 s. Without a nonlinearity at most 75 % on XOR, with one
-              100 %; after 20 layers of sigmoids about 1e-13 of the gradient
-              is left
-Try           --activation=relu   the plane as a network of ReLUs divides it
-              --lr=5              a larger rate; what diverges says so in its row
-Left out      more than one hidden layer, and why dW = X^T da (04); better
-              optimizers (06)
+Expect        2 to 4 s. Without an activation about half of the answers are
+              right; with one, whichever it is, all of them
+Try           --activation=relu   another picture: straight pieces
+              --hidden=2          with two units, only four of the seven
+                                  activations learn XOR
+              --lr=5              longer steps: ReLU fails on XOR
+Left out      more than one hidden layer, and the proof of the gradients (04);
+              better ways to take a step (06)
 Carried from  01: numeric_gradient, relative_error
 """
 import argparse, inspect, math, os, sys
 
 import numpy as np
 
-# N examples, D inputs, K hidden units; X (N, D), y (N, 1)
 
-
-# ---- new here: activation functions and their derivatives -----------------------------------
+# ---- new here: three activations ------------------------------------------------------------
+#     sigmoid(x) = 1 / (1 + e^-x)    a smooth step from 0, far left, to 1, far right
+#     tanh(x) = 2 sigmoid(2x) - 1    the same, half as wide and twice as high, from -1 to 1
+#     relu(x) = max(x, 0)            0 to the left, x itself to the right
+# The program draws them. Their derivatives, which we shall need:
+#     sigmoid    With u = 1 + e^-x, s = sigmoid(x) is 1 / u. The slope of 1 / u is
+#                -1 / u^2, and that of u is -e^-x, which is -(u - 1). Together
+#                (u - 1) / u^2 = (1 - 1 / u) * (1 / u) = (1 - s) * s. It is largest
+#                where s = 1/2, and 1/4 there.
+#     tanh       2 * 2 s (1 - s), with s at 2x: one 2 stands in front, the other
+#                one comes from 2x. That is 1 - tanh(x)^2, because
+#                1 - (2 s - 1)^2 = 4 s - 4 s^2.
+#     relu       1 where x is positive, and 0 where it is negative. At 0 it has
+#                a corner and no slope; we take 0.
 
 def sigmoid(x):
-    """1 / (1 + e^-x), computed through tanh, which cannot overflow."""
+    """1 / (1 + e^-x), computed through tanh, because e^-x can overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-ROOT = math.sqrt(8 / math.pi)
+def relu(x):
+    """max(x, 0), entry by entry: the rectified linear unit."""
+    return np.maximum(x, 0)
 
 
-def gelu(x):
-    """x times the probability that a standard normal number is below x (Hendrycks 2016).
-
-    That probability is sigmoid(2 u) within 0.0002, with u = sqrt(2/pi) (x +
-    0.044715 x^3).
-    """
-    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))  # 2 sqrt(2/pi) = sqrt(8/pi)
-
-
-def gelu_slope(x):
-    """The derivative of gelu, by the product rule and sigmoid' = s (1 - s)."""
-    s = sigmoid(ROOT * (x + 0.044715 * x * x * x))
-    return s + x * s * (1 - s) * ROOT * (1 + 3 * 0.044715 * x * x)
-
-
-# The derivatives, with s = sigmoid(x) = 1 / (1 + e^-x):
-#   sigmoid     s' = e^-x s^2 = s (1 - s), since e^-x s = 1 - s
-#   tanh        2 sigmoid(2x) - 1, so 4 s (1 - s) at 2x, which is 1 - tanh^2
-#   softplus    ln(1 + e^x), so s
-#   SiLU        x s, so s + x s (1 - s), and 1 - s = sigmoid(-x)
-#   ReLU        has none at 0; we take 0
-
-
-# name:       (f,                                 f')
-ACTIVATIONS = {
-    "identity": (lambda x: x,                     lambda x: np.ones_like(x)),
-    "sigmoid":  (sigmoid,                         lambda x: sigmoid(x) * (1 - sigmoid(x))),
-    "tanh":     (np.tanh,                         lambda x: 1 - np.tanh(x) ** 2),
-    "relu":     (lambda x: np.maximum(x, 0),      lambda x: 1.0 * (x > 0)),
-    "leaky":    (lambda x: np.maximum(x, 0.1 * x), lambda x: np.where(x > 0, 1, 0.1)),
-    "softplus": (lambda x: np.logaddexp(0, x),    sigmoid),
-    "silu":     (lambda x: x * sigmoid(x),        lambda x: sigmoid(x) * (1 + x * sigmoid(-x))),
-    "gelu":     (gelu,                            gelu_slope),
-}
-
-
-# ---- new here: a hidden layer, its loss and its gradients -----------------------------------
-# The rows of X are N examples of D inputs, the columns of W1 are K neurons,
-# also called units: the hidden layer. With a_ij = (sum over d of X_id W1_dj) +
-# b1_j,
-#     a = X W1 + b1    (N, K)        h = f(a)    (N, K)        z = h W2 + b2    (N, 1)
-# z is called the logit, and sigmoid(z) is the probability that the network
-# gives to y = 1. The loss is minus the logarithm of the probability that it
-# gives to the right answer:
-#     for y = 1    -ln sigmoid(z)       = ln(1 + e^-z) = ln(1 + e^z) - z
-#     for y = 0    -ln(1 - sigmoid(z))  = ln(1 + e^z)
-# In one formula, L = mean(ln(1 + e^z) - y z). (With the mean squared error of
-# sigmoid(z), a network that is sure and wrong would get hardly any gradient:
-# sigmoid' is near 0 there.)
+# ---- new here: a hidden layer, its loss, and its gradients ----------------------------------
+# A layer is several neurons, also called units, side by side, each with weights
+# and a bias of its own. With two inputs and two units,
+#     a_1 = x_1 * W_11 + x_2 * W_21 + b_1
+#     a_2 = x_1 * W_12 + x_2 * W_22 + b_2
+# so column k of the table W holds the weights of unit k. The matrix product
+# X @ W computes this for many examples, the rows of X, at once. For entry (i, k)
+# it multiplies row i of X and column k of W entry by entry, and adds up.
+#     [1 2]     [1 0]     [1*1 + 2*3   1*0 + 2*5]     [ 7 10]
+#     [3 4]  @  [3 5]  =  [3*1 + 4*3   3*0 + 4*5]  =  [15 20]
+# Our network has N examples with D inputs, K units with an activation f, and
+# one more neuron that combines them. The units are called hidden, because only
+# that last neuron's answer is seen.
+#     a = X @ W1 + b1       (N, K) = (N, D) @ (D, K) + (K,), b1 added to each row
+#     h = f(a)              (N, K)
+#     z = h @ W2 + b2       (N, 1) = (N, K) @ (K, 1) + (1,)
 #
-# Backwards through the same lines, by the chain rule. dz stands for dL/dz, and
-# so on; * multiplies entry by entry, ^T swaps rows and columns. The products
-# with matrices are proved in 04.
-#     dz = (sigmoid(z) - y) / N      because d ln(1 + e^z) / dz = e^z / (1 + e^z) = sigmoid(z)
-#     dW2 = h^T dz      db2 = sum of dz over the examples      dh = dz W2^T
-#     da = dh * f'(a)   dW1 = X^T da    db1 = sum of da over the examples
+# Without f, z = (X @ W1) @ W2 = X @ (W1 @ W2), leaving out the biases, for brackets
+# may be moved in products of matrices. That is one layer with the weights
+# W1 @ W2. However many linear layers we stack, they do no more than one.
+#
+# The answers y are 1 or 0. z can be any number; sigmoid(z) lies between 0 and
+# 1, and we read it as the probability, in the network's opinion, that the
+# answer is 1. (z itself is called the logit.) A good loss is 0 if the right
+# answer has probability 1, and grows without limit as it is ruled out. Minus
+# the natural logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69, -ln 0.01 = 4.6.
+# With sigmoid(z) = e^z / (e^z + 1), which is 1 / (1 + e^-z) times e^z above and
+# below, 1 - sigmoid(z) = 1 / (e^z + 1), and ln(p / q) = ln p - ln q,
+#     y = 1    -ln(sigmoid(z))     = ln(e^z + 1) - ln(e^z) = ln(1 + e^z) - z
+#     y = 0    -ln(1 - sigmoid(z)) = ln(e^z + 1) - ln(1)   = ln(1 + e^z)
+# In one formula, as y is 1 or 0, L = ln(1 + e^z) - y * z. The slope of ln(u) is
+# 1 / u, and that of e^z is e^z, so
+#     dL/dz = e^z / (1 + e^z) - y = sigmoid(z) - y       the error, as in 01
+#
+# The other slopes follow backwards, by the chain rule. Write dz for dL/dz, and
+# so on. In z = h_1 * v_1 + h_2 * v_2 + ..., where v is W2, v_1 is multiplied by
+# h_1, as w was by x in 01: its slope is h_1 * dz, added up over all examples. And
+# h_1 is multiplied by v_1: dh_1 = v_1 * dz. Through f it becomes da_1 = dh_1 times
+# the slope of f at a_1. Then W1 is to a what W2 is to z. File 04 proves the
+# products of matrices; here we measure that they are right. In the code .T
+# turns rows into columns, and * goes entry by entry.
 
 def loss_and_gradients(weights, X, y, name):
-    """Loss of the net on X (N, D) and y (N, 1), and its gradients, named like the weights."""
-    f, slope = ACTIVATIONS[name]
-    a = X @ weights["W1"] + weights["b1"]
-    h = f(a)
-    z = h @ weights["W2"] + weights["b2"]
-    loss = np.mean(np.logaddexp(0, z) - y * z)
+    """Loss of the network on X (N, D) and y (N, 1), and its gradients, named like the weights."""
+    f, slope = ACTIVATIONS[name]                        # from the table below
+    a = X @ weights["W1"] + weights["b1"]               # (N, K)
+    h = f(a)                                            # (N, K)
+    z = h @ weights["W2"] + weights["b2"]               # (N, 1)
+    loss = np.mean(np.logaddexp(0, z) - y * z)          # logaddexp(0, z) = ln(e^0 + e^z)
 
-    dz = (sigmoid(z) - y) / len(X)
-    da = dz @ weights["W2"].T * slope(a)
-    return loss, {"W1": X.T @ da, "b1": da.sum(0), "W2": h.T @ dz, "b2": dz.sum(0)}
+    dz = (sigmoid(z) - y) / len(X)                      # / N, because L is a mean
+    dW2 = h.T @ dz                                      # (K, 1) = (K, N) @ (N, 1)
+    db2 = dz.sum(0)                                     # over the examples
+    dh = dz @ weights["W2"].T                           # (N, K) = (N, 1) @ (1, K)
+    da = dh * slope(a)                                  # through f
+    dW1 = X.T @ da                                      # (D, K) = (D, N) @ (N, K)
+    db1 = da.sum(0)
+    return loss, {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
 
+
+# The first weights are random, because units that start alike would stay alike.
+# A sum of D random terms is about sqrt(D) times as large as one of them (06),
+# so dividing by sqrt(D) keeps a about as large as X.
 
 def init_two_layers(rng, D, K):
-    """Random weights, so that a is about as large as X, and z as h; biases 0."""
+    """Random weights around 0, of size about 1 / sqrt(inputs); biases 0."""
     return {"W1": rng.standard_normal((D, K)) / math.sqrt(D), "b1": np.zeros(K),
             "W2": rng.standard_normal((K, 1)) / math.sqrt(K), "b2": np.zeros(1)}
 
 
 def logits(weights, X, name):
-    """z (N, 1) of the network, which says 1 where z > 0, because then sigmoid(z) > 1/2."""
-    return ACTIVATIONS[name][0](X @ weights["W1"] + weights["b1"]) @ weights["W2"] + weights["b2"]
+    """z (N, 1); the answer is 1 where z > 0, because sigmoid(z) is above 1/2 there."""
+    f, _ = ACTIVATIONS[name]
+    return f(X @ weights["W1"] + weights["b1"]) @ weights["W2"] + weights["b2"]
 
 
 def train_two_layers(weights, X, y, name, steps, lr):
-    """Gradient descent on the weights, in place; the accuracy, or nan if it diverges."""
-    with np.errstate(all="ignore"):              # divergence shows in the loss
-        for _ in range(steps):
-            loss, gradients = loss_and_gradients(weights, X, y, name)
-            if not math.isfinite(loss):
-                return math.nan
-            for key in weights:
-                weights[key] -= lr * gradients[key]
-        z = logits(weights, X, name)
+    """Gradient descent, in place; returns the fraction of right answers, nan if it diverges."""
+    for _ in range(steps):
+        _, gradients = loss_and_gradients(weights, X, y, name)
+        for key in weights:
+            weights[key] -= lr * gradients[key]
+    z = logits(weights, X, name)
     return np.mean((z > 0) == y) if np.isfinite(z).all() else math.nan
 
 
-def percent(accuracy):
-    """The accuracy as text."""
-    return "diverges" if math.isnan(accuracy) else f"{accuracy:.0%}"
+# ---- new here: more activations -------------------------------------------------------------
+# Which one to use? ReLU is the usual first choice: it is cheap, and where it is
+# on, it passes the gradient on whole. Its variants avoid the flat part or the
+# corner; GPT-2 uses GELU, many newer networks SiLU. sigmoid belongs at the
+# output, where a probability is wanted.
+#     leaky      0.1 x instead of 0 on the left
+#     softplus   ln(1 + e^x), a smooth ReLU; slope e^x / (1 + e^x) = sigmoid(x)
+#     silu       x * s with s = sigmoid(x). By the product rule its slope is
+#                s + x * s * (1 - s), and 1 - s is sigmoid(-x)
+#     gelu       much the same, with the sigmoid of a function u of x instead. Its
+#                strange numbers imitate another formula (Hendrycks 2016).
+
+ROOT = math.sqrt(8 / math.pi)
 
 
-def circles(rng, n):
-    """n points on a disc of radius 1 and n in a ring around it; X (2n, 2), y (2n, 1)."""
-    radius = np.concatenate([np.sqrt(rng.random(n)), 1.5 + 0.7 * rng.random(n)])
-    angle = rng.uniform(0, 2 * math.pi, 2 * n)
-    X = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
-    return X, np.repeat([[0.0], [1.0]], n, 0)
+def gelu(x):
+    """x sigmoid(u) with u = sqrt(8 / pi) (x + 0.044715 x^3), within 0.0005 of the exact GELU."""
+    return x * sigmoid(ROOT * (x + 0.044715 * x * x * x))
 
 
-def draw_plane(weights, name, X, y):
-    """Draw what the network says of the plane, # for 1, . for 0, and some points, x and o."""
-    u, v = np.meshgrid(np.linspace(-2.4, 2.4, 61), np.linspace(2.4, -2.4, 25))
-    with np.errstate(all="ignore"):            # the training may have diverged
-        z = logits(weights, np.stack([u.ravel(), v.ravel()], 1), name)
-    says = z.reshape(u.shape) > 0
-    canvas = np.where(says, "#", ".")
-    for (a, b), right in zip(X[::4], y[::4, 0]):
-        canvas[round((2.4 - b) / 0.2), round((a + 2.4) / 0.08)] = "ox"[int(right)]
-    print("\n".join("  " + "".join(row) for row in canvas))
+def gelu_slope(x):
+    """The derivative of gelu: s + x s (1 - s) du/dx with s = sigmoid(u)."""
+    s = sigmoid(ROOT * (x + 0.044715 * x * x * x))
+    return s + x * s * (1 - s) * ROOT * (1 + 3 * 0.044715 * x * x)
 
 
-# A nonlinearity has its price. On its way back, the gradient is multiplied by
-# f'(a) and by a matrix in each layer. If together they make it shorter, it
-# vanishes with depth. sigmoid' is at most 1/4; relu' is 0 for about half of
-# the units, but weights that are sqrt(2) times as large make up for that (06).
+# name:       (f,                                  its derivative)
+ACTIVATIONS = {
+    "identity": (lambda x: x,                      lambda x: np.ones_like(x)),
+    "sigmoid":  (sigmoid,                          lambda x: sigmoid(x) * (1 - sigmoid(x))),
+    "tanh":     (np.tanh,                          lambda x: 1 - np.tanh(x) ** 2),
+    "relu":     (relu,                             lambda x: 1.0 * (x > 0)),
+    "leaky":    (lambda x: np.maximum(x, 0.1 * x), lambda x: np.where(x > 0, 1, 0.1)),
+    "softplus": (lambda x: np.logaddexp(0, x),     sigmoid),
+    "silu":     (lambda x: x * sigmoid(x),         lambda x: sigmoid(x) * (1 + x * sigmoid(-x))),
+    "gelu":     (gelu,                             gelu_slope),
+}
+
+
+# ---- new here: vanishing gradients ----------------------------------------------------------
+# On its way back the gradient is multiplied in each layer by the slope of f,
+# and then by W.T, which hardly changes its size if W is of the size above.
+# sigmoid's slope is at most 1/4, and twenty factors of 1/4 make 1e-12: the
+# first layers of a deep network would learn nothing. ReLU's slope is 0 for
+# about half of the units. Half of the gradient's entries become 0, so the sum
+# of their squares is halved in each layer, and its root, the gradient's length,
+# shrinks by sqrt(2). Weights that are larger by sqrt(2) make up for that.
 
 def gradient_left(rng, name, depth, gain=1.0, width=64, samples=256):
-    """The gradient's norm at the input of `depth` random layers, divided by that at the output."""
+    """The length of a gradient after it went back through `depth` layers, over that before.
+
+    The length is the root of the sum of squares; gain multiplies the weights.
+    """
     f, slope = ACTIVATIONS[name]
-    h, slopes, weights = rng.standard_normal((samples, width)), [], []
+    h = rng.standard_normal((samples, width))
+    layers = []
     for _ in range(depth):
-        weights.append(rng.standard_normal((width, width)) * gain / math.sqrt(width))
-        a = h @ weights[-1]
-        slopes.append(slope(a))
+        W = rng.standard_normal((width, width)) * gain / math.sqrt(width)
+        a = h @ W
+        layers.append((W, slope(a)))
         h = f(a)
-    dh = start = rng.standard_normal(h.shape)
-    for W, slope_of_a in zip(reversed(weights), reversed(slopes)):
-        dh = (dh * slope_of_a) @ W.T
+    start = rng.standard_normal(h.shape)        # any gradient that arrives at the output
+    dh = start
+    for W, slope_of_a in reversed(layers):
+        dh = (dh * slope_of_a) @ W.T            # da, and then dh of the layer below
     return np.linalg.norm(dh) / np.linalg.norm(start)
 
 
-# ---- the experiment ---------------------------------------------------------------------------
+# ---- the experiment -------------------------------------------------------------------------
 
 XOR_X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 XOR_Y = np.array([[0.0], [1.0], [1.0], [0.0]])
 
 
 def one_neuron_fails(rng):
-    """Train one neuron on XOR; more linear layers would be no more than that."""
+    """Train one neuron on XOR, with lr = 1; show that two linear layers are one."""
     w = rng.standard_normal((2, 1))
     b = np.zeros(1)
     for _ in range(2000):
         dz = (sigmoid(XOR_X @ w + b) - XOR_Y) / 4
         w -= XOR_X.T @ dz
         b -= dz.sum(0)
-    z = XOR_X @ w + b
-    loss = np.mean(np.logaddexp(0, z) - XOR_Y * z)
-    print(f"One neuron on XOR: loss {loss:.4f}, which is ln 2 = {math.log(2):.4f}: it says "
-          f"{' '.join(f'{p:.2f}' for p in sigmoid(z)[:, 0])} to the four.\nNo neuron has a lower "
-          "loss: L is convex, so it is lowest where its gradient is 0,\nas here.")
+    p = sigmoid(XOR_X @ w + b)[:, 0]
+    print("One neuron on XOR. Its probabilities for (0,0), (0,1), (1,0) and (1,1) end at "
+          f"{' '.join(f'{probability:.2f}' for probability in p)}.\nIt cannot do better.")
     X, W1, W2 = (rng.standard_normal(shape) for shape in ((5, 2), (2, 8), (8, 3)))
-    collapse = relative_error(X @ W1 @ W2, X @ (W1 @ W2))
-    assert collapse < 1e-12
-    print(f"Two linear layers and the one that replaces them differ by {collapse:.0e}.\n")
-
-
-def check_activation(rng, name, X, y):
-    """The relative errors of f' and of the gradients of a small network, against differences."""
-    f, slope = ACTIVATIONS[name]
-    u = np.linspace(-3, 3, 40)             # without 0, where ReLU has a corner
-    slope_error = relative_error(slope(u), (f(u + 1e-6) - f(u - 1e-6)) / 2e-6)
-    weights = {key: rng.standard_normal(w.shape)
-               for key, w in init_two_layers(rng, 2, 5).items()}
-    _, found = loss_and_gradients(weights, X, y, name)
-
-    def loss():
-        return loss_and_gradients(weights, X, y, name)[0]
-    error = relative_error([found[key] for key in weights],
-                           [numeric_gradient(loss, w) for w in weights.values()])
-    assert slope_error < 1e-6 and error < 1e-6
-    far = np.array([-1e4, 1e4])
-    assert np.isfinite([f(far), slope(far)]).all()
-    return slope_error, error
-
-
-def compare_activations(rng, points, labels, hidden, steps, lr):
-    """Check and train each activation: accuracies, errors and weights by name."""
-    accuracy, errors, trained = {}, {}, {}
-    print("Gradients against central differences, relative errors; accuracy after training")
-    print("activation   f' error   gradient error   XOR   circles")
-    for name in ACTIVATIONS:
-        slope_error, errors[name] = check_activation(rng, name, points[::20], labels[::20])
-        accuracy[name] = []
-        for X, y in ((XOR_X, XOR_Y), (points, labels)):
-            trained[name] = init_two_layers(rng, 2, hidden)
-            accuracy[name].append(train_two_layers(trained[name], X, y, name, steps, lr))
-        xor, circles = map(percent, accuracy[name])
-        print(f"{name:10} {slope_error:10.0e} {errors[name]:16.0e} {xor:>5} {circles:>9}")
-    return accuracy, errors, trained
+    difference = relative_error((X @ W1) @ W2, X @ (W1 @ W2))
+    assert difference < 1e-12
+    print(f"Two linear layers, and the one that replaces them, differ by {difference:.0e}.")
 
 
 def draw_activations():
     """Thumbnails of the activations and their derivatives, four in a row."""
-    print("\nf as *, f' as o where * does not hide it, from -3 to 3; each has a scale of its own")
+    print("\nActivations, drawn with *, and their slopes, drawn with o, from -3 to 3")
     u = np.linspace(-3, 3, 61)
     for group in list(ACTIVATIONS)[:4], list(ACTIVATIONS)[4:]:
         print("".join(f"{'':10}{name:14}" for name in group))
@@ -246,13 +245,72 @@ def draw_activations():
         print()
 
 
+def circles(rng, n):
+    """n points on a disc of radius 1 and n in a ring around it; X (2n, 2), y (2n, 1)."""
+    # The root puts as many points on each area near the rim as in the middle.
+    radius = np.concatenate([np.sqrt(rng.random(n)), 1.5 + 0.7 * rng.random(n)])
+    angle = rng.uniform(0, 2 * math.pi, 2 * n)
+    X = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    return X, np.repeat([[0.0], [1.0]], n, 0)           # n rows of 0, then n rows of 1
+
+
+def check_activation(rng, name, X, y):
+    """Measure the slopes of f, and of a small network's loss; returns both relative errors."""
+    f, slope = ACTIVATIONS[name]
+    u = np.linspace(-3, 3, 40)                  # without 0, where ReLU has a corner
+    slope_error = relative_error(slope(u), (f(u + 1e-6) - f(u - 1e-6)) / 2e-6)
+    weights = {key: rng.standard_normal(w.shape)
+               for key, w in init_two_layers(rng, 2, 5).items()}
+    _, found = loss_and_gradients(weights, X, y, name)
+
+    def loss():
+        return loss_and_gradients(weights, X, y, name)[0]
+    error = relative_error([found[key] for key in weights],
+                           [numeric_gradient(loss, w) for w in weights.values()])
+    assert slope_error < 1e-6 and error < 1e-6
+    return slope_error, error
+
+
+def percent(accuracy):
+    """The accuracy as text."""
+    return "diverges" if math.isnan(accuracy) else f"{accuracy:.0%}"
+
+
+def compare_activations(rng, points, labels, hidden, steps, lr):
+    """Check and train each activation: accuracies, errors and the last weights by name."""
+    accuracy, errors, trained = {}, {}, {}
+    print("Relative errors of the slope of f and of the network's gradients; right answers")
+    print("activation     slope   gradients    XOR   circles")
+    for name in ACTIVATIONS:
+        slope_error, errors[name] = check_activation(rng, name, points[::20], labels[::20])
+        accuracy[name] = []
+        for X, y in ((XOR_X, XOR_Y), (points, labels)):
+            trained[name] = init_two_layers(rng, 2, hidden)
+            accuracy[name].append(train_two_layers(trained[name], X, y, name, steps, lr))
+        xor, rings = map(percent, accuracy[name])
+        print(f"{name:10} {slope_error:9.0e} {errors[name]:11.0e} {xor:>6} {rings:>9}")
+    return accuracy, errors, trained
+
+
+def draw_plane(weights, name, X, y):
+    """Draw the network's answer at each place, # for 1 and . for 0, and the points x and o."""
+    u, v = np.meshgrid(np.linspace(-2.4, 2.4, 61), np.linspace(2.4, -2.4, 25))
+    z = logits(weights, np.stack([u.ravel(), v.ravel()], 1), name)
+    canvas = np.where(z.reshape(u.shape) > 0, "#", ".")
+    for (right, up), label in zip(X[::4], y[::4, 0]):
+        canvas[round((2.4 - up) / 0.2), round((right + 2.4) / 0.08)] = "ox"[int(label)]
+    print(f"\nThe answers of the network with {name}: . is 0 and # is 1.\n"
+          "The points o belong on . and the points x on #.")
+    print("\n".join("  " + "".join(row) for row in canvas))
+
+
 def vanishing_gradients(rng, depths=(1, 2, 5, 10, 20)):
     """What is left of the gradient after so many layers, by activation."""
     left = {name: [gradient_left(rng, name, depth) for depth in depths]
             for name in ("sigmoid", "tanh", "relu")}
     left["relu, weights * sqrt(2)"] = [gradient_left(rng, "relu", depth, math.sqrt(2))
                                        for depth in depths]
-    print("\nFraction of the gradient that is left after so many random layers")
+    print("\nWhat is left of a gradient's length, by the number of random layers it went through")
     print(f"{'layers':24}" + "".join(f"{depth:10}" for depth in depths))
     for name, fractions in left.items():
         print(f"{name:24}" + "".join(f"{fraction:10.1e}" for fraction in fractions))
@@ -260,8 +318,9 @@ def vanishing_gradients(rng, depths=(1, 2, 5, 10, 20)):
 
 
 def dead_relus(rng, points, labels, lr):
-    """How many hidden units are 0 for every point after training at a large rate, by rate."""
-    print("\nReLUs that are 0 for every point get no gradient: they are dead for good")
+    """Count the units that are 0 at every point after training, by learning rate."""
+    print("\nA ReLU that is 0 at every point has slope 0 there, and gets no gradient: it is dead.\n"
+          "One step that is too long can do that.")
     dead = {}
     for rate in lr, 10 * lr, 100 * lr:
         weights = init_two_layers(rng, 2, 64)
@@ -281,7 +340,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
     hidden      number of hidden units
     steps       steps of gradient descent in each training
     lr          learning rate
-    activation  the activation whose decision regions are drawn
+    activation  the activation whose answers are drawn
     seed        random seed of the weights and points
 
     Returns {"accuracy", "gradient_error" by activation, "gradient_left" by activation and depth,
@@ -291,49 +350,48 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
         sys.exit(f"error: --activation must be one of {', '.join(ACTIVATIONS)}")
     rng = np.random.default_rng(seed)
     one_neuron_fails(rng)
-    points, labels = circles(rng, 100)
-    accuracy, errors, trained = compare_activations(rng, points, labels, hidden, steps, lr)
     draw_activations()
-    print(f"The plane as the network with {hidden} {activation} units sees it: . is 0 and # is 1. "
-          "The points o belong\non . and the points x on #.")
-    draw_plane(trained[activation], activation, points, labels)
-    left = vanishing_gradients(rng)
-    dead = dead_relus(rng, points, labels, lr)
+    points, labels = circles(rng, 100)
+    with np.errstate(all="ignore"):             # a training that diverges overflows
+        accuracy, errors, trained = compare_activations(rng, points, labels, hidden, steps, lr)
+        draw_plane(trained[activation], activation, points, labels)
+        left = vanishing_gradients(rng)
+        dead = dead_relus(rng, points, labels, lr)
     return {"accuracy": accuracy, "gradient_error": errors, "gradient_left": left, "dead": dead}
 
 
 # ---- carried from 01, code unchanged: explained there ---------------------------------------
 
-def numeric_gradient(f, x, eps=1e-7):
-    """The slope of f() with respect to each entry of the array x.
+def numeric_gradient(f, values, eps=1e-7):
+    """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads x, which is changed in place, one entry at
-    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
+    f takes no arguments: it reads the array by itself. So we change one entry
+    at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(x)
-    for i in np.ndindex(x.shape):       # every index of the array
-        original = x[i]
-        x[i] = original + eps
+    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    for i in np.ndindex(values.shape):  # every index of the array
+        original = values[i]
+        values[i] = original + eps
         above = f()
-        x[i] = original - eps
+        values[i] = original - eps
         below = f()
-        x[i] = original
+        values[i] = original
         slopes[i] = (above - below) / (2 * eps)
     return slopes
 
 
 def relative_error(found, expected):
-    """The largest difference between two arrays, relative to the largest expected value.
+    """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes.
+    different shapes, as in later files.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])
+    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def plot(curves, width=72, height=14):
     """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
@@ -389,7 +447,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

@@ -1,20 +1,21 @@
-"""03  A layer is a matrix product, and why that makes it fast.
+"""03  A layer is one matrix product, and that is why it is fast.
 
-A layer of K neurons, each with D weights and a bias, answers a batch of N
-examples at once:
+A layer of K neurons, each with D weights and a bias, computes its outputs for N
+examples, called a batch, at once:
 
-    Y = X W + b          (N, K) = (N, D) (D, K) + (K,)
-    Y_ij = (sum over d of X_id W_dj) + b_j
+    Y = X @ W + b        shapes (N, K) = (N, D) @ (D, K) + (K,)
+    Y_ij = X_i1 * W_1j + X_i2 * W_2j + ... + X_iD * W_Dj + b_j
 
-Each Y_ij is one dot product of D multiplications and D additions. There are
-N K of them: 2 N D K operations (1 GFLOP/s is 10^9 of them a second). We compute
-this layer in four ways, from three loops to one product.
+Each Y_ij takes D multiplications and D additions, the bias included, so the
+layer takes 2 N D K operations. We compute it in four ways, from three loops in
+Python to one product. The results agree up to rounding; the times do not.
 
 Run           python 03_matmul.py
-Expect        5 s. One product is ten thousand times as fast as three loops, and
-              a batch of 128 does several times as many operations a second as a
-              batch of 1
-Try           --size=2048   a larger layer, which no cache can hold
+Expect        5 s. One product is some ten thousand times as fast as three
+              loops. A batch of 128 examples does several times as many
+              operations a second as a batch of 1
+Try           --batch=1     a single example: hundreds instead of ten thousand
+              --size=2048   in the last table, W takes 16 MiB instead of 4
 Left out      how BLAS, the library behind NumPy's @, cuts matrices into tiles
               that fit the caches
 """
@@ -26,10 +27,15 @@ import numpy as np
 
 
 # ---- new here: one layer, four times --------------------------------------------------------
+# For each single multiplication, Python has to find out what X[i, d] and
+# W[d, j] are, fetch them, make a new number object of the product, and so on.
+# NumPy does this once for whole arrays. For @ it calls a compiled library (BLAS)
+# that handles several numbers with one instruction, and shares the work among
+# the processor's cores.
 
 def layer_by_numbers(X, W, b):
-    """Three loops and nothing else: what every other way computes as well."""
-    Y = np.empty((len(X), len(b)), X.dtype)             # (N, K)
+    """The formula above, as three loops in Python."""
+    Y = np.empty((len(X), len(b)), X.dtype)             # (N, K), to be filled
     for i in range(len(X)):
         for j in range(len(b)):
             total = b[j]
@@ -40,73 +46,85 @@ def layer_by_numbers(X, W, b):
 
 
 def layer_by_neurons(X, W, b):
-    """One dot product for each example and neuron: the innermost loop goes to NumPy."""
-    return np.array([[x @ w + b_j for w, b_j in zip(W.T, b)] for x in X])  # (D,) (D,) -> ()
+    """One dot product for each example and neuron: NumPy runs the innermost loop."""
+    return np.array([[x @ w + b_j for w, b_j in zip(W.T, b)]    # (D,) @ (D,) -> one number
+                     for x in X])               # the rows of W.T are the columns of W
 
 
 def layer_by_examples(X, W, b):
-    """One vector-matrix product for each example: two loops go to NumPy."""
-    return np.array([x @ W + b for x in X])               # (D,) (D, K) -> (K,)
+    """One product of a row and a matrix for each example: NumPy runs two loops."""
+    return np.array([x @ W + b for x in X])               # (D,) @ (D, K) -> (K,)
 
 
 def layer(X, W, b):
     """One matrix product for the whole batch: no loop is left in Python."""
-    return X @ W + b                           # (N, D) (D, K) + (K,) -> (N, K)
+    return X @ W + b                           # (N, D) @ (D, K) + (K,) -> (N, K)
 
 
-def arrays(rng, N, D, K, dtype=np.float32):
-    """Random X (N, D), W (D, K), b (K,)."""
-    return [rng.standard_normal(shape).astype(dtype) for shape in ((N, D), (D, K), K)]
+# In X @ W + b, X @ W has N rows of K numbers, and b has K numbers. NumPy adds b
+# to each row, as if it had been copied N times. This is called broadcasting.
+
+def random_layer(rng, N, D, K, dtype=np.float32):
+    """Random X (N, D), W (D, K), b (K,); a float32 takes 4 bytes, a float64 takes 8."""
+    return [rng.standard_normal(shape).astype(dtype) for shape in ((N, D), (D, K), (K,))]
 
 
-# Adding b (K,) to (N, K) broadcasts it: b is used for every row, as if it had
-# been copied N times. In 02 we met the mirror image, and 04 will derive it:
-# the gradient of b is the sum over the N rows that b was copied to.
+# ---- new here: what limits the speed? -------------------------------------------------------
+# Memory delivers numbers, and the processor multiplies them. Both work at the
+# same time, so the slower one decides (the roofline model, Williams 2009). The
+# product X @ W takes about 2 N D K operations. In float32 it has to move X, W and
+# the result, each once:
+#     4 (N D + D K + N K) bytes
+# For one example (N = 1) nearly all of these bytes are W. Each weight takes 4
+# bytes and serves 2 operations: half an operation for each byte. In a batch
+# each weight, once it has been fetched, serves all N examples. With 128
+# examples and a W of 1024 x 1024 that would make 64 operations for each byte;
+# as X and the result are moved too, it is 51. So the speed grows with the
+# batch until the processor is the slower one. That comes long before it has
+# grown by a factor of 100.
 #
-# How fast can a layer be? Memory or a cache delivers bytes, the processor
-# multiplies, and the slower of the two decides. In float32 the arrays hold 4
-# (N D + D K + N K) bytes. For one example nearly all of them are W, and each
-# weight serves one multiplication and one addition: half an operation per
-# byte. In a batch each weight, once it has been fetched, serves all N
-# examples. float32 has half the bytes of float64, and one instruction
-# multiplies twice as many of them.
+# In float32 the same memory holds twice as many numbers as in float64, and one
+# instruction handles twice as many of them.
 
 def least_time(work, budget):
-    """The least time of work(), which is repeated for about `budget` seconds.
+    """Call work() again and again for about `budget` seconds; the shortest time of a call.
 
-    The least, because whatever else the computer does can only add time.
+    The shortest, because whatever else the computer does can only add time.
     """
     once = timeit.timeit(work, number=1)
     repeat = max(1, min(10_000, round(budget / once)))
     return min(timeit.repeat(work, number=1, repeat=repeat))
 
 
-# ---- the experiment ---------------------------------------------------------------------------
+# ---- the experiment -------------------------------------------------------------------------
 
 def compare_ways(rng, batch, inputs, neurons, budget):
     """Time the four ways; seconds by name."""
-    X, W, b = arrays(rng, batch, inputs, neurons)
+    X, W, b = random_layer(rng, batch, inputs, neurons)
     operations = 2 * batch * inputs * neurons
-    print(f"Y = X W + b, {X.shape} {W.shape} + {b.shape} -> {(batch, neurons)}: "
+    print(f"Y = X @ W + b, {X.shape} @ {W.shape} + {b.shape} -> {(batch, neurons)}: "
           f"{operations / 1e6:.2f} million operations")
-    print("way                      seconds     GFLOP/s times as fast")
+    print("1 GFLOP/s is a billion floating-point operations (+ or *) a second\n")
+    print("way                      seconds     GFLOP/s     speedup")
+    # The ways round differently, by a tiny part of the sum of all |terms|.
+    scale = layer(np.abs(X), np.abs(W), np.abs(b)).max()
     times = {}
     for way in layer_by_numbers, layer_by_neurons, layer_by_examples, layer:
-        scale = layer(np.abs(X), np.abs(W), np.abs(b)).max()  # rounding grows with it
         assert np.abs(way(X, W, b) - layer(X, W, b)).max() < 1e-5 * scale
         took = least_time(lambda: way(X, W, b), budget)
         times[way.__name__] = took
         print(f"{way.__name__:20} {took:11.7f} {operations / took / 1e9:11.4f}"
-              f" {times['layer_by_numbers'] / took:13,.0f}")
+              f" {times['layer_by_numbers'] / took:11,.0f}")
     return times
 
 
 def best_rates(rng, budget):
-    """GFLOP/s of a large product, by precision."""
+    """GFLOP/s of a large product in float32 and in float64, by name."""
+    operations = 2 * 1024 ** 3
     best = {}
     for dtype in np.float32, np.float64:
-        X, W, _ = arrays(rng, 1024, 1024, 1024, dtype)
-        best[dtype.__name__] = 2 * 1024 ** 3 / least_time(lambda: X @ W, 2 * budget) / 1e9
+        X, W, _ = random_layer(rng, 1024, 1024, 1024, dtype)
+        best[dtype.__name__] = operations / least_time(lambda: X @ W, 2 * budget) / 1e9
     print("\nOne product 1024 x 1024 x 1024: " + ", ".join(
         f"{rate:.0f} GFLOP/s in {name}" for name, rate in best.items()))
     return best
@@ -116,23 +134,26 @@ def compare_batches(rng, size, budget, best):
     """GFLOP/s of one product by batch size."""
     rates = {}
     for N in [2 ** i for i in range(11)]:
-        X, W, _ = arrays(rng, N, size, size)
+        X, W, _ = random_layer(rng, N, size, size)
         rates[N] = 2 * N * size * size / least_time(lambda: X @ W, budget) / 1e9
-    widest = max(best, *rates.values())
-    print(f"\nX W with W {(size, size)} in float32; GB/s if each array moves once")
-    print("batch  op/byte  GFLOP/s     GB/s")
+    fastest = max(best, *rates.values())
+    print(f"\nX @ W for a matrix W of {size} x {size} in float32. GB/s: billions of bytes a\n"
+          "second, if X, W and the result are moved once")
+    print("batch  operations/byte  GFLOP/s     GB/s")
     for N, rate in rates.items():
         per_byte = 2 * N * size * size / (4 * (2 * N * size + size * size))
-        print(f"{N:5} {per_byte:8.1f} {rate:8.1f} {rate / per_byte:8.1f} "
-              f"|{'#' * round(60 * rate / widest)}")
-    print(f"{'best':>5} {'':8} {widest:8.1f} {'':8} |{'#' * 60}")
-    print("Small batches are limited by fetching W, GB/s, large ones by multiplying, GFLOP/s.\n"
-          "For 1 row BLAS has a routine of its own, matrix times vector; 2 rows may be slower.")
+        print(f"{N:5} {per_byte:16.1f} {rate:8.1f} {rate / per_byte:8.1f} "
+              f"|{'#' * round(50 * rate / fastest)}")
+    print(f"{'best':>5} {'':16} {fastest:8.1f} {'':8} |{'#' * 50}")
+    print("Small batches wait for W: their GFLOP/s grow with the batch. Large ones wait\n"
+          "for the processor: their GFLOP/s come near the best. (W may come from a cache, a\n"
+          "small memory in the processor, because the product is repeated. A batch of 1 may\n"
+          "not fit in: BLAS has a special routine for it.)")
     return rates
 
 
 def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
-    """Time one layer in four ways, then one product at many batch sizes, in two precisions.
+    """Time one layer in four ways, a large product in two precisions, and many batch sizes.
 
     batch    examples in the batch, for the four ways
     inputs   inputs of the layer, for the four ways
@@ -150,7 +171,7 @@ def main(batch=64, inputs=128, neurons=64, size=1024, budget=0.2, seed=0):
     return {"seconds": times, "gflops": rates, "best_gflops": best}
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def number_like(default, may_be_zero):
     """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
@@ -187,7 +208,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

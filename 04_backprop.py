@@ -3,21 +3,22 @@
 A multilayer perceptron is a chain of layers as in 03, with a nonlinearity
 between them. To train it we need the slope of the loss with respect to every
 weight of every layer. We could measure them as in 01: move each weight up and
-down and compute the loss again. For the small network below this takes 2,502
-passes through the network. Backpropagation finds all 1,251 slopes at once, for
-about two passes more than the one that computes the loss.
+down and compute the loss again. The network below has 1,251 weights and biases, which
+would take 2,502 passes through it. Backpropagation finds all the slopes at
+once, and the loss too, in the time of about three passes.
 
-It rests on one fact. A value that feeds several others collects the sum of
-their gradients, each times its slope. With u = 3 x, v = 5 x and L = u + 2 v,
-    L changes by 1 for each unit of u and by 2 for each unit of v, so
-    dL/dx = 3 * 1 + 5 * 2 = 13        and indeed L = 3 x + 10 x = 13 x.
+It rests on one fact. A number that feeds several others collects a sum: for
+each of these, how fast it grows with the number, times how fast L grows with
+it. Let u = 3 x, v = 5 x and L = u + 2 v. If x grows by a tiny t, u grows by 3 t
+and v by 5 t, so L grows by 1 * 3 t + 2 * 5 t:
+    dL/dx = 1 * 3 + 2 * 5 = 13        and indeed L = 3 x + 10 x = 13 x
 
 Run           python 04_backprop.py
 Expect        1 s; gradients agree with measured slopes to 1e-8; the network
-              learns a spiral, which no straight border divides, to 100 %
-Try           --hidden=4    too few units for the spiral: 65 %
-              --layers=1    no hidden layer, so only straight borders: 41 %
-              --lr=5        steps that are too long: the training diverges
+              learns to tell the three arms of a spiral apart: 100 %
+Try           --hidden=4    too few units: 82 % of the points
+              --layers=1    no hidden layer, so only straight borders: 58 %
+              --lr=3        steps that are too long: all ReLUs die (02)
 Left out      a program that derives the gradients for us (05); better ways to
               use them than plain gradient descent (06)
 Carried from  01: numeric_gradient, relative_error
@@ -26,8 +27,8 @@ import argparse, inspect, math, os, sys, timeit
 
 import numpy as np
 
-# N examples with D_0 inputs each, K classes, D_l inputs of layer l. X is
-# (N, D_0); y (N,) holds the right class of each example, a number below K.
+# N examples, K classes; layer l has D_l inputs and D_(l+1) outputs. X (N, D_0)
+# holds the examples, y (N,) the right class of each, an integer below K.
 
 
 # ---- new here: the network forward ----------------------------------------------------------
@@ -35,14 +36,14 @@ import numpy as np
 # takes h_l, the outputs of the layer below it, and computes
 #     a_l = h_l @ W_l + b_l        (N, D_l) @ (D_l, D_(l+1)) + (D_(l+1),)
 #     h_(l+1) = max(a_l, 0)        ReLU
-# with h_0 = X. The last layer has no ReLU: its a are the logits z, one for
-# each class. The larger z_k, the more the network believes in class k.
+# with h_0 = X. The last layer has no ReLU. Its a is called z, the logits, one
+# for each class: the larger z_k, the more the network believes in class k.
 
 def init_net(rng, sizes):
     """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows
-    why).
+    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; derived in
+    06).
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -60,8 +61,11 @@ def forward(net, X):
 
 # Softmax turns the K logits of an example into probabilities: each e^(z_k) is
 # positive, and divided by their sum they add up to 1. The logits 2, 1 and 0
-# give e^z = 7.39, 2.72 and 1.00, and p = 0.67, 0.24 and 0.09. For two classes
-# with the logits z and 0, p_0 is e^z / (e^z + 1): the sigmoid of 02.
+# give e^z = 7.39, 2.72 and 1.00, with the sum 11.11, so p = 0.67, 0.24 and
+# 0.09. With two classes and the logits 0 and z, p_1 = e^z / (1 + e^z): this is
+# the sigmoid of 02. If all logits of an example are shifted by the same m, all
+# e^z are multiplied by e^m, and p stays as it is. So we may subtract the
+# largest logit from each row first: then no e^z is above 1.
 
 def softmax(z):
     """Probabilities (N, K) from logits z (N, K)."""
@@ -70,33 +74,34 @@ def softmax(z):
 
 
 # As in 02, the loss is minus the logarithm of the probability p_y of the right
-# class. In the example it is -ln 0.24 = 1.41 if class 1 is right. Because
-# p_y = e^(z_y) / (sum of e^(z_k)), it can be computed without dividing:
+# class y, called the cross-entropy. In the example, if class 1 is right, it is
+# -ln(2.72 / 11.11) = 1.41. As ln(a / b) = ln a - ln b,
 #     -ln p_y = ln(sum of e^(z_k)) - z_y
-# This is called the cross-entropy.
+# and p_y, which might be rounded to 0, is not needed.
 
 def mean_loss(z, y):
     """The cross-entropy, averaged over the examples: z (N, K), y (N,)."""
-    z = z - z.max(1, keepdims=True)             # as in softmax
+    z = z - z.max(1, keepdims=True)             # the shift cancels in the difference
     rows = np.arange(len(y))                    # z[rows, y] takes entry y[i] of each row i
     return np.mean(np.log(np.exp(z).sum(1)) - z[rows, y])
 
 
 # ---- new here: the network backward ---------------------------------------------------------
-# Now walk through the same lines in reverse, and ask of every number on the
-# way how fast the loss L changes with it. We write da for dL/da, an array of
-# the same shape as a, and so on. Each rule below is the fact of the docstring,
-# for a number that feeds one, or several, or many others.
+# Now walk through the same lines in reverse (Rumelhart 1986), and ask of every
+# number on the way how fast the loss L changes with it. We write da for dL/da,
+# an array of the same shape as a, and so on.
 
 def backward(net, h, z, y):
-    """The gradients [(dW, db), ...] of mean_loss, in the order of the layers."""
+    """The gradients [(dW, db), ...] of the mean loss, in the order of the layers."""
     gradients = [None] * len(net)
 
     # Rule 1, the output. For one example L = ln(sum of e^(z_k)) - z_y. The
-    # first term has the slope e^(z_k) / (sum of e^(z_k)) with respect to z_k,
-    # which is p_k. The second has the slope -1 for the right class, else 0.
-    # In a mean over N examples each counts 1/N.
-    da = softmax(z)
+    # slope of ln(sum) is 1 / sum, and the sum grows with z_k as e^(z_k) does:
+    # the first term has the slope e^(z_k) / sum = p_k. The second has the
+    # slope -1 for k = y, else 0. So dz_k is p_k, minus 1 for the right class:
+    # the error, as in 02. In the example dz = (0.67, -0.76, 0.09). In a mean
+    # over N examples each counts 1/N.
+    da = softmax(z)                             # z is the a of the last layer
     da[np.arange(len(y)), y] -= 1
     da /= len(y)                                # (N, K)
 
@@ -105,19 +110,23 @@ def backward(net, h, z, y):
 
         # Rule 2, the weights. Take the weight W_jk from input j to unit k. It
         # occurs in every example i, in a_ik = ... + h_ij * W_jk + ... , where
-        # its slope is h_ij. So dW_jk is the sum over i of h_ij * da_ik.
+        # its slope is h_ij. So dW_jk is the sum over i of h_ij * da_ik. As
+        # h_ij is entry (j, i) of h.T, that is row j of h.T times column k of
+        # da: entry (j, k) of h.T @ da.
         dW = h[l].T @ da                        # (D_l, N) @ (N, D_(l+1))
 
         # Rule 3, the biases. b_k is added in every example, with the slope 1.
         db = da.sum(axis=0)
         gradients[l] = (dW, db)
 
-        if l > 0:
+        if l > 0:                               # h_0 = X is data, and cannot change
             # Rule 4, the layer below. h_ij feeds every unit k of its example,
-            # with the slope W_jk. So dh_ij is the sum over k of da_ik * W_jk.
+            # with the slope W_jk. So dh_ij is the sum over k of da_ik * W_jk,
+            # row i of da times column j of W.T.
             dh = da @ W.T                       # (N, D_(l+1)) @ (D_(l+1), D_l)
-            # ReLU has the slope 1 where it let a through, and 0 elsewhere.
-            da = dh * (h[l] > 0)
+            # h_l is max(a, 0) of the layer below. Its slope is 1 where a > 0,
+            # which is where h_l > 0, and 0 elsewhere.
+            da = dh * (h[l] > 0)                # and on to that layer
     return gradients
 
 # A layer takes one matrix product forward, h @ W, and two backward, h.T @ da
@@ -136,26 +145,24 @@ def spiral(rng, n, arms=3, noise=0.15):
 
 def check_backward(rng, layers, X, y):
     """Compare backward with measured slopes, on eight points; returns the relative error."""
-    net = [(rng.standard_normal(W.shape), rng.standard_normal(b.shape))
+    net = [(rng.standard_normal(W.shape), rng.standard_normal(b.shape))     # b other than 0
            for W, b in init_net(rng, [2] + [8] * (layers - 1) + [3])]
     few = rng.choice(len(y), 8)
     X, y = X[few], y[few]
 
     def loss():
         return mean_loss(forward(net, X)[1], y)
-    found = [array for layer in backward(net, *forward(net, X), y) for array in layer]
+    h, z = forward(net, X)
+    found = [array for layer in backward(net, h, z, y) for array in layer]
     measured = [numeric_gradient(loss, array) for layer in net for array in layer]
-    largest = np.max([np.abs(array).max() for array in measured])
-    print("Gradients and measured slopes differ by, relative to the largest of all,")
-    for i in range(0, len(found), 2):
-        dW, db = [np.abs(found[j] - measured[j]).max() / largest for j in (i, i + 1)]
-        print(f"  layer {i // 2}: {dW:.0e} for dW {found[i].shape}, {db:.0e} for db")
     error = relative_error(found, measured)
+    print(f"Gradients of a network with {layers} layers against measured slopes: relative error "
+          f"{error:.0e}")
     assert error < 1e-6
     return error
 
 
-def show_progress(step, z, y):
+def print_progress(step, z, y):
     """Print a line on the logits z of all examples; returns loss and accuracy."""
     loss = mean_loss(z, y)
     accuracy = np.mean(z.argmax(1) == y)        # the class with the largest logit
@@ -173,8 +180,8 @@ def train_by_hand(net, X, y, lr, steps):
             W -= lr * dW                        # in place: net holds these arrays
             b -= lr * db
         if step % max(1, steps // 10) == 0:
-            show_progress(step, z, y)
-    return show_progress(steps, forward(net, X)[1], y)
+            print_progress(step, z, y)
+    return print_progress(steps, forward(net, X)[1], y)
 
 
 def draw_regions(net, X, y):
@@ -195,9 +202,10 @@ def cost_of_gradients(net, X, y):
     size = sum(W.size + b.size for W, b in net)
     once = min(timeit.repeat(lambda: mean_loss(forward(net, X)[1], y), number=1, repeat=200))
     both = min(timeit.repeat(lambda: backward(net, *forward(net, X), y), number=1, repeat=200))
-    print(f"\nA forward pass takes {once * 1e6:.0f} us. Backpropagation, with its forward pass, "
-          f"takes as long\nas {both / once:.1f} of them and gives all {size:,} slopes. To measure "
-          f"these takes {2 * size:,} forward\npasses: {2 * size * once / both:,.0f} times as long.")
+    print(f"\nA forward pass takes {once * 1e6:.0f} microseconds. Backpropagation takes as\n"
+          f"long as {both / once:.1f} of them, its own forward pass included, and gives all\n"
+          f"{size:,} slopes. To measure these takes {2 * size:,} passes, "
+          f"{2 * size * once / both:,.0f} times as long.")
     return both / once
 
 
@@ -215,11 +223,11 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
     """
     rng = np.random.default_rng(seed)
     X, y = spiral(rng, points)
-    error = check_backward(rng, min(layers, 4), X, y)
+    error = check_backward(rng, min(layers, 4), X, y)   # to measure slopes takes long
     net = init_net(rng, [2] + [hidden] * (layers - 1) + [3])
     with np.errstate(all="ignore"):             # a training that diverges overflows
         loss, accuracy = train_by_hand(net, X, y, lr, steps)
-    if not loss < 1e3:                          # or nan
+    if not loss < 1e3:                          # also true for nan
         sys.exit("error: the training diverges: lower --lr")
     draw_regions(net, X, y)
     return {"accuracy": accuracy, "loss": loss, "gradient_error": error,
@@ -228,36 +236,36 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
 
 # ---- carried from 01, code unchanged: explained there ---------------------------------------
 
-def numeric_gradient(f, x, eps=1e-7):
-    """The slope of f() with respect to each entry of the array x.
+def numeric_gradient(f, values, eps=1e-7):
+    """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads x, which is changed in place, one entry at
-    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
+    f takes no arguments: it reads the array by itself. So we change one entry
+    at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(x)
-    for i in np.ndindex(x.shape):       # every index of the array
-        original = x[i]
-        x[i] = original + eps
+    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    for i in np.ndindex(values.shape):  # every index of the array
+        original = values[i]
+        values[i] = original + eps
         above = f()
-        x[i] = original - eps
+        values[i] = original - eps
         below = f()
-        x[i] = original
+        values[i] = original
         slopes[i] = (above - below) / (2 * eps)
     return slopes
 
 
 def relative_error(found, expected):
-    """The largest difference between two arrays, relative to the largest expected value.
+    """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes.
+    different shapes, as in later files.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])
+    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def number_like(default, may_be_zero):
     """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
@@ -294,7 +302,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

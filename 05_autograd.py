@@ -4,22 +4,24 @@ In 04 we derived the gradients of one kind of network by hand. Change the
 network, and the derivation starts over. But every network is made of small
 operations (+, *, matrix product, ReLU), and each of them has a simple
 derivative. If every result remembers what it was computed from, a program can
-apply the chain rule for us, from the loss back to every weight. The rest of
-this course, and every deep-learning library, stands on such an engine.
+apply the chain rule for us, from the loss back to every weight. This is called
+reverse-mode automatic differentiation (Linnainmaa 1970). From 07 on this course
+stands on such an engine, and so do the libraries.
 
     x = Tensor([1.0, 2.0])
     loss = (x * x).sum()        1 + 4 = 5
     loss.backward()             now x.grad is [2.0, 4.0], the slopes 2 x
 
 Run           python 05_autograd.py
-Expect        1 s; every operation agrees with measured slopes to 1e-8, and the
-              network of 04 with its gradients by hand to 1e-14
+Expect        1 s; the gradients of every operation agree with measured slopes to
+              1e-8, and those of the network of 04 with the ones by hand to 1e-14
 Try           --activation=tanh   another network: nothing else has to change
-              --lr=3              every ReLU dies (02): no loss below ln 3
+              --lr=3              every ReLU dies (02), and p is 1/3 for each
+                                  class: the loss stays at ln 3 = 1.0986
 Left out      gradients of gradients; whole layers as one operation, which is
               faster (09 and 10)
-Carried from  01: numeric_gradient, relative_error.  04, for the data and to
-              compare with: init_net, forward, softmax, backward, spiral
+Carried from  01: numeric_gradient, relative_error.  04: init_net, forward,
+              softmax, backward, spiral
 """
 import argparse, inspect, itertools, math, os, sys
 
@@ -30,7 +32,8 @@ import numpy as np
 # Let L be the final result, the loss, and let y be some number on the way to
 # it. y.grad will hold dL/dy: how fast L changes with y. Suppose y = a * b. If
 # a grows by 1, y grows by b: this is the local slope dy/da. By the chain rule,
-#     dL/da = dL/dy * dy/da = y.grad * b      and      dL/db = y.grad * a
+# y contributes
+#     dL/dy * dy/da = y.grad * b to dL/da      and      y.grad * a to dL/db
 # So each number has to remember its parents, here a and b, and the local slope
 # with respect to each of them, here b and a.
 
@@ -53,7 +56,7 @@ class Value:
         return Value(self.data * other.data, (self, other), (other.data, self.data))
 
     def backward(self):
-        """Set .grad of everything that this number was computed from."""
+        """Add to .grad of everything that this number was computed from; call it once."""
         self.grad = 1.0                                 # dL/dL
         for node in reversed(topological_order(self)):
             for parent, slope in zip(node.parents, node.slopes):
@@ -62,20 +65,21 @@ class Value:
 
 # The numbers and their parents form a graph; each number is a node of it. We
 # walk from L backwards, because then one walk gives the slope of this one
-# result with respect to everything. Forwards, each weight would need a walk of
-# its own.
+# result with respect to everything. A forward walk would follow what one
+# weight changes, so each weight would need its own.
 #
 # A number that was used twice collects the sum of two gradients, as in 04:
-# hence the +=. It may hand its gradient on only when the sum is complete, that
-# is, after everything that was computed from it. A result is always made later
-# than its parents, so it is enough to go from the newest node to the oldest.
-# An order in which all parents come first is called topological.
+# hence the +=. It may hand its gradient on only when that sum is complete:
+# after every node that was computed from it has handed on its own. A result is
+# always made later than its parents, so it is enough to go from the newest
+# node to the oldest. An order in which parents come first is called
+# topological.
 
 def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # None once released, see Tensor
+        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -93,7 +97,8 @@ def small_graph(a, b):
 
 
 # What goes wrong without the order? Take a = 2 and b = 3, so c = 5 and d = 6.
-# c gets 1 from s and d = 6 from p, so dL/dc = 7; in the same way dL/dd = 6, and
+# c gets 1 from s, and 6, the value of d, from p: dL/dc = 7. d gets 1 from s, and
+# 5, the value of c, from p: dL/dd = 6. So
 #     dL/da = 7 * 1 + 6 * b = 25          dL/db = 7 * 1 + 6 * a = 19
 # The version below hands on at once whatever a node holds. c hands on the 1
 # that it got from s, and later the whole 7, so that the 1 counts twice. The
@@ -101,58 +106,63 @@ def small_graph(a, b):
 # and b gets 1 * 1 + 1 * a = 3 too much, 22.
 
 def naive_backward(node):
-    """Backward without an order: wrong where a number was used twice."""
+    """Backward without an order: wrong where a number that has parents was used twice."""
     for parent, slope in zip(node.parents, node.slopes):
         parent.grad += node.grad * slope
         naive_backward(parent)
 
 
 # ---- new here: the same for arrays ----------------------------------------------------------
-# Let y now be an array, computed from an array x. The local slopes dy_i/dx_j,
-# one for each entry of y and each entry of x, are a large table, the Jacobian.
-# In 04 a layer makes 360 x 32 numbers out of 360 x 32 others: its Jacobian has
-# 11,520 * 11,520 = 133 million entries, nearly all of them 0, because a row of
-# y depends on one row of x. Nobody stores that. What backward needs is only
+# An array that remembers how it was made is called a tensor, as in the
+# libraries. Let the array y be computed from the array x. The local slopes
+# dy_i/dx_j, one for each entry of y and each entry of x, are a large table, the
+# Jacobian. In 04 a layer makes 360 x 32 numbers (360 points, 32 units) out of
+# 360 x 32 others. Its Jacobian has 11,520 * 11,520 = 133 million entries,
+# nearly all of them 0, because a row of y depends on one row of x. Nobody
+# stores that. All that backward needs is, by the fact at the top of 04,
 #     dL/dx_j = sum over i of dL/dy_i * dy_i/dx_j
-# a product of a vector and this table, the vector-Jacobian product. It has a
-# short formula for every operation. If g is the gradient of the result,
+# a product of a vector, the entries of dL/dy in one long row, and this table:
+# the vector-Jacobian product. Each operation has a short formula for it. Write
+# g for dL/dy, an array of the shape of y. Then
 #     y = exp(x)       dL/dx = g * exp(x)       each y_i depends on its own x_i
-#     Y = A @ B        dL/dA = g @ B.T          dL/dB = A.T @ g          (04)
-# So an array remembers its parents and, in place of the slopes, a function,
-# vjp, from its own gradient to those of its parents.
+#     y = A @ B        dL/dA = g @ B.T          dL/dB = A.T @ g          (04)
+# So a tensor remembers its parents and, in place of the slopes, a function,
+# vjp, which takes its own gradient and returns those of its parents.
 #
 # One thing is new with arrays: NumPy broadcasts. In X + b a single row b is
 # added to each of N rows, as the biases of 04 are. It feeds N rows, so its
 # gradient is the sum of N rows. What was copied forward is summed backward.
+# NumPy copies in two ways: to fit (2, 3, 4), an array (3, 1) first gets a new
+# axis in front, (1, 3, 1), and then its axes of 1 are stretched.
 
 def unbroadcast(grad, shape):
-    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
-    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    """x (..., n) as one tall matrix (M, n): the matrices of a stack, one below the other."""
     return x.reshape(-1, x.shape[-1])
 
 
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed
-    from is dL/dx.
+    After L.backward(), x.grad is dL/dx for every Tensor x that the number L
+    was computed from.
     """
 
-    __array_ufunc__ = None              # so that array + Tensor calls Tensor.__radd__
+    __array_ufunc__ = None              # tells NumPy to leave array @ Tensor, and so on, to us
     made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers: they have no slopes
+        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -162,9 +172,10 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its
-        .grad. ValueError if there are several numbers, RuntimeError if a part
-        of the graph was released before.
+        On the way each node forgets its parents, so that its memory is free.
+        Tensors that you still hold keep their .grad, but backward can run only
+        once. ValueError if there are several numbers, RuntimeError at the
+        second time.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -173,14 +184,14 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()  # the newest: all that was computed from it has contributed
+            node = order.pop()          # the newest: its sum is complete
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -224,7 +235,7 @@ class Tensor:
     def __pow__(self, k):
         """self ** k for a number k."""
         a = self.data
-        k = a.dtype.type(float(k))                      # of the same dtype as a
+        k = a.dtype.type(float(k))                      # float32 stays float32
 
         def vjp(g):
             if k == 0:                      # a ** 0 is constant, also at a = 0
@@ -253,10 +264,12 @@ class Tensor:
     def __rtruediv__(self, other):
         return self ** -1 * other
 
-    # The matrix product Y = A @ B: dA = g @ B.T and dB = A.T @ g, as in rules
-    # 4 and 2 of 04. The rest of the code is about shapes: a vector counts as a
-    # matrix of one row or one column. An array of more than two axes is a
-    # stack of matrices, and .swapaxes(-1, -2) transposes each of them. If all
+    # The matrix product y = A @ B: dA = g @ B.T and dB = A.T @ g, as in rules
+    # 4 and 2 of 04. That is all. The rest of the code only arranges shapes, for
+    # vectors and for stacks of matrices, which later files need; skip it at
+    # first. A vector counts as a matrix of one row or one column: None adds an
+    # axis of 1, and ... stands for all axes in front. An array of more than two
+    # axes is a stack of matrices, and .swapaxes(-1, -2) transposes each. If all
     # of a stack meet the same matrix, their rows count as one tall matrix,
     # because one large product is faster than many small ones (03).
 
@@ -286,7 +299,7 @@ class Tensor:
     # In X @ W, X is often data: an array whose gradient nobody wants.
 
     def __rmatmul__(self, x):
-        """x @ self for an array x; its gradient, a large product, is not computed."""
+        """x @ self for an array x, whose gradient, a large product, is not computed."""
         x = np.asarray(x, self.data.dtype)
         if x.ndim < 2 or self.data.ndim != 2:
             return Tensor(x) @ self
@@ -315,13 +328,13 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)          # so that g.reshape(y.shape) fits a again
+        y = a.sum(axis, keepdims=True)          # summed axes stay as 1, so g fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
     def mean(self, axis=None, keepdims=False):
         total = self.sum(axis, keepdims)
-        return total * (total.data.size / self.data.size)
+        return total * (total.data.size / self.data.size)   # 1 / the terms in each sum
 
     # These only move or pick entries, so each gradient goes back to where its
     # entry came from. In a[[0, 0]] two gradients go to one place, and add up:
@@ -339,10 +352,11 @@ class Tensor:
 
 
 # For those who know PyTorch:
-#     x = torch.tensor(array, requires_grad=True)      x = Tensor(array)
+#     x = torch.from_numpy(array).requires_grad_()     x = Tensor(array)
 #     loss.backward(), then x.grad                     the same
 #     optimizer.zero_grad()                            new Tensors in every step
 #     x.detach().numpy()                               x.data
+# In both, x uses the memory of the array: if one changes, so does the other.
 
 
 # ---- new here: one loss, twice --------------------------------------------------------------
@@ -351,14 +365,14 @@ class Tensor:
 
 def cross_entropy_in_steps(logits, targets):
     """cross_entropy, made of small operations."""
-    z = logits - logits.data.max(axis=1, keepdims=True)     # the shift cancels, see 04
+    z = logits - logits.data.max(axis=1, keepdims=True)     # changes no loss, so no gradient
     return (z.exp().sum(1).log() - z[np.arange(len(targets)), targets]).mean()
 
 
 # But we know a shorter way to the gradient: rule 1 of 04 gives it at once,
 # dz = (p - onehot(y)) / N, where onehot(y) is 1 for the right class, else 0.
-# A whole formula may be one operation if we write down its vjp. It is faster,
-# needs less memory, and cannot lose digits on the way. All later files use it.
+# A whole formula may be one operation if we write down its vjp. It is faster
+# and needs less memory. 09, 10 and 11 use it.
 
 def cross_entropy(logits, targets):
     """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
@@ -381,23 +395,23 @@ def cross_entropy(logits, targets):
 
 # ---- new here: a check of any function ------------------------------------------------------
 # To check an operation we need one number L made of its result y. The plain
-# sum of y would not do: the entries of a softmax always add up to 1, so every
-# gradient would be 0, right or wrong. Give each entry a random weight instead.
+# sum of y would not do. Its g is 1 everywhere, so a vjp that confuses the
+# entries of g would pass. Give each entry of y a random weight instead.
 
 def gradient_error(rng, f, *arrays):
-    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays)."""
+    """Relative error of f's gradients at these arrays; L is a sum with random weights."""
     inputs = [Tensor(array) for array in arrays]
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():                 # numeric_gradient changes the arrays; this reads them again
+    def loss():                                 # reads the arrays afresh at each call
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
-                          [numeric_gradient(loss, x.data) for x in inputs])
+                          [numeric_gradient(loss, array) for array in arrays])
 
 
-LABELS = np.array([2, 0, 2])
+TARGETS = np.array([2, 0, 2])
 
 # name:          (function,                               shapes of its arguments)
 OPERATIONS = {
@@ -405,19 +419,24 @@ OPERATIONS = {
     "a - column":    (lambda a, b: a - b,                  (3, 4), (3, 1)),
     "a * stack":     (lambda a, b: a * b,                  (3, 4), (2, 1, 4)),
     "1 / e^a":       (lambda a: 1 / a.exp(),               (3, 4)),
+    "a / row":       (lambda a, b: a / b.exp(),            (3, 4), (4,)),
     "a ** 3":        (lambda a: a ** 3,                    (3, 4)),
     "a @ b":         (lambda a, b: a @ b,                  (3, 4), (4, 2)),
+    "stack @ b":     (lambda a, b: a @ b,                  (5, 3, 4), (4, 2)),
     "stack @ stack": (lambda a, b: a @ b,                  (5, 3, 4), (1, 4, 2)),
     "vector @ b":    (lambda a, b: a @ b,                  (4,), (4, 2)),
+    "a @ vector":    (lambda a, b: a @ b,                  (3, 4), (4,)),
+    "array @ b":     (lambda b: np.ones((3, 4)) @ b,       (4, 2)),
     "log":           (lambda a: (a * a + 1).log(),         (3, 4)),
     "tanh":          (Tensor.tanh,                         (3, 4)),
     "relu":          (Tensor.relu,                         (3, 4)),
+    "a * row sums":  (lambda a: (5 - a) * a.sum(1, keepdims=True), (3, 4)),
     "mean":          (lambda a: a.mean((0, 2)),            (2, 3, 4)),
     "reshape":       (lambda a: a.reshape(2, 6),           (3, 4)),
     "a[[0, 2, 0]]":  (lambda a: a[[0, 2, 0]],              (3, 4)),
     "used twice":    (lambda a: a * a + a.exp(),           (3, 4)),
-    "cross_entropy": (lambda a: cross_entropy(a, LABELS),  (3, 4)),
-    "the same loss": (lambda a: cross_entropy_in_steps(a, LABELS), (3, 4)),
+    "cross_entropy": (lambda a: cross_entropy(a, TARGETS), (3, 4)),
+    "loss in steps": (lambda a: cross_entropy_in_steps(a, TARGETS), (3, 4)),
 }
 
 
@@ -433,14 +452,15 @@ def mlp(params, X, activation=Tensor.relu):
 
 
 def as_tensors(weights):
-    """The weights, a dict of arrays by name or a network [(W, b), ...], as new Tensors."""
+    """The weights, a network [(W, b), ...] or a dict of arrays (from 08 on), as new Tensors."""
     if isinstance(weights, dict):
         return {name: Tensor(array) for name, array in weights.items()}
     return [(Tensor(W), Tensor(b)) for W, b in weights]
 
 
-# The weights themselves stay plain arrays. Each step wraps them in new
-# Tensors, whose .grad is empty, so there is nothing to set back to zero.
+# The weights themselves stay plain arrays. As backward adds to .grad, the old
+# gradients would have to be cleared before each step. Instead, each step wraps
+# the arrays in new Tensors, whose .grad is empty.
 
 def train_spiral(net, X, y, lr, steps, activation):
     """Gradient descent on the arrays of the network, in place; the last loss and accuracy."""
@@ -527,7 +547,7 @@ def main(activation="relu", hidden=32, steps=200, lr=0.3, seed=0):
     show_small_graph()
     errors = check_operations(rng)
     X, y = spiral(rng, 120)
-    net = [(W, rng.standard_normal(b.shape))    # random b, so that a forgotten b would show
+    net = [(W, rng.standard_normal(b.shape))    # with b = 0, a forgotten b would not show
            for W, b in init_net(rng, [2, hidden, hidden, 3])]
     difference = compare_with_04(net, X, y)
     with np.errstate(all="ignore"):             # a training that diverges overflows
@@ -540,40 +560,40 @@ def main(activation="relu", hidden=32, steps=200, lr=0.3, seed=0):
 
 # ---- carried from 01 and 04, code unchanged: explained there --------------------------------
 
-def numeric_gradient(f, x, eps=1e-7):
-    """The slope of f() with respect to each entry of the array x.
+def numeric_gradient(f, values, eps=1e-7):
+    """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads x, which is changed in place, one entry at
-    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
+    f takes no arguments: it reads the array by itself. So we change one entry
+    at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(x)
-    for i in np.ndindex(x.shape):       # every index of the array
-        original = x[i]
-        x[i] = original + eps
+    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    for i in np.ndindex(values.shape):  # every index of the array
+        original = values[i]
+        values[i] = original + eps
         above = f()
-        x[i] = original - eps
+        values[i] = original - eps
         below = f()
-        x[i] = original
+        values[i] = original
         slopes[i] = (above - below) / (2 * eps)
     return slopes
 
 
 def relative_error(found, expected):
-    """The largest difference between two arrays, relative to the largest expected value.
+    """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes.
+    different shapes, as in later files.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])
+    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
 
 def init_net(rng, sizes):
     """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows
-    why).
+    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; derived in
+    06).
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -596,9 +616,9 @@ def softmax(z):
 
 
 def backward(net, h, z, y):
-    """The gradients [(dW, db), ...] of mean_loss, in the order of the layers."""
+    """The gradients [(dW, db), ...] of the mean loss, in the order of the layers."""
     gradients = [None] * len(net)
-    da = softmax(z)
+    da = softmax(z)                             # z is the a of the last layer
     da[np.arange(len(y)), y] -= 1
     da /= len(y)                                # (N, K)
     for l in reversed(range(len(net))):
@@ -606,9 +626,9 @@ def backward(net, h, z, y):
         dW = h[l].T @ da                        # (D_l, N) @ (N, D_(l+1))
         db = da.sum(axis=0)
         gradients[l] = (dW, db)
-        if l > 0:
+        if l > 0:                               # h_0 = X is data, and cannot change
             dh = da @ W.T                       # (N, D_(l+1)) @ (D_(l+1), D_l)
-            da = dh * (h[l] > 0)
+            da = dh * (h[l] > 0)                # and on to that layer
     return gradients
 
 
@@ -619,7 +639,7 @@ def spiral(rng, n, arms=3, noise=0.15):
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def number_like(default, may_be_zero):
     """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
@@ -656,7 +676,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

@@ -1,10 +1,11 @@
 """06  Optimizers: how to use a gradient well.
 
-Gradient descent, w = w - lr * dw, has two troubles. One learning rate has to
+Gradient descent, w = w - lr * dw, has two problems. One learning rate has to
 serve all weights: it must be small enough for the steepest direction, and then
 it is too small for the flat ones (01). And dw is noisy, because large data
 sets force us to compute it from a mini-batch, a few examples chosen at random.
-The optimizers below remember earlier gradients, and so cope with both.
+All optimizers below but the first remember earlier gradients, and so cope with
+one of these problems, or with both.
 
 Three more things decide whether a network learns: how the learning rate
 changes during the training, which random weights it starts from, and what is
@@ -26,21 +27,22 @@ import numpy as np
 
 
 # ---- new here: optimizers -------------------------------------------------------------------
-# Each changes the array w in place, given its gradient dw. The dict state is
-# its memory: what it keeps there comes back in the next step. The optimizers
-# need only arrays, so it makes no difference whether dw was derived by hand,
-# as here, or by an engine, as from 07 on.
+# Each optimizer changes the array w in place, given its gradient dw. The dict
+# state is its memory: what it keeps there comes back in the next step. The
+# optimizers need only arrays, so it makes no difference whether dw was derived
+# by hand, as here, or by an engine, as from 07 on.
 
 def sgd(w, dw, state, lr):
-    """Gradient descent; stochastic if dw comes from a mini-batch (Robbins 1951)."""
+    """Gradient descent; stochastic (random), SGD, if dw is of a mini-batch (Robbins 1951)."""
     w -= lr * dw
 
 
-# Momentum. Across a narrow valley the gradient changes its sign in every step;
-# along the valley it keeps it. So add the gradients up: what flips cancels,
+# Momentum. Picture a long, narrow valley. With a large lr each step lands on the
+# opposite slope (01), so across the valley dw flips its sign in every step;
+# along the valley the sign stays. So add the gradients up: what flips cancels,
 # and what persists grows.
 #     m = beta * m + dw            w = w - lr * m
-# If dw stays the same, m grows to dw * (1 + beta + beta^2 + ...), which is
+# If dw stays the same, m grows until beta * m + dw = m, that is, to
 # dw / (1 - beta): with beta = 0.9 the steps become ten times as long.
 
 def momentum(w, dw, state, lr, beta=0.9):
@@ -51,8 +53,9 @@ def momentum(w, dw, state, lr, beta=0.9):
     w -= lr * m
 
 
-# Nesterov's momentum looks one step ahead. If dw stays, the next m will be
-# beta * m + dw. It moves by that one already, and so brakes a step earlier.
+# Nesterov's momentum looks one step ahead. If dw stays the same, the next m will
+# be beta * m + dw, and it moves by that one already. So a new dw counts more,
+# and if it flips its sign, w brakes one step earlier.
 
 def nesterov(w, dw, state, lr, beta=0.9):
     """Nesterov's momentum (1983; in this form: Bengio 2013)."""
@@ -62,10 +65,11 @@ def nesterov(w, dw, state, lr, beta=0.9):
     w -= lr * (beta * m + dw)
 
 
-# RMSProp gives each weight a rate of its own: it divides dw by its usual size.
+# RMSProp (root mean square) gives each weight a rate of its own: it divides dw by
+# its usual size.
 #     v = beta * v + (1 - beta) * dw^2       w = w - lr * dw / sqrt(v)
-# In each step v forgets 1 % and takes in 1 % of the new square. This is called
-# a running mean, here of about the last 100 steps. A weight whose gradients
+# With beta = 0.99, v forgets 1 % in each step and takes in 1 % of the new square.
+# This is a running mean, of about the last 100 steps. A weight whose gradients
 # are always large moves no farther than one whose gradients are always small.
 # The trouble is at the start: v begins at 0, so after one step it is 0.01 dw^2
 # and its root 0.1 dw. The first step is ten times too long.
@@ -78,20 +82,22 @@ def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
     w -= lr * dw / (np.sqrt(v) + eps)
 
 
-# Adam does both: m is a running mean of dw, v of dw^2, and
+# Adam joins the two. Its m is a running mean, too, and v is as before:
+#     m = beta1 * m + (1 - beta1) * dw       v = beta2 * v + (1 - beta2) * dw^2
 #     w = w - lr * m / sqrt(v)
 # But first it corrects both for their start at 0 (bias correction). After the
-# first step m is 0.1 dw, ten times too small: dividing by 1 - 0.9 repairs it.
-# After t steps in which dw stayed the same, m would be (1 - 0.9^t) dw, so the
-# general factor is 1 - beta^t. With it, the first step of every weight is lr,
-# whatever the size of dw, and later steps are seldom longer.
+# first step m is 0.1 dw, ten times too small: dividing by 1 - 0.9 repairs it. If
+# dw stays the same, each step leaves 0.9 of the difference between m and dw, so
+# after t steps m is (1 - 0.9^t) dw, and we divide by 1 - beta^t. With this, the
+# first step is lr up or down, whatever the size of dw, and later steps are
+# seldom longer.
 #
-# PyTorch's beta2 = 0.999 remembers v for about 1000 steps. Our trainings are
-# hardly longer than that. In the race below, Adam ends at 0.0032 with 0.99 and
-# at 0.0040 with 0.999 (six seeds, lr = 0.1).
+# PyTorch's beta2 = 0.999 averages over about 1000 steps, more than the 200 of
+# the race below. There Adam ends at 0.0040 with it, and at 0.0032 with 0.99
+# (six seeds, lr = 0.1).
 
 def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
-    """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
+    """Adam (Kingma 2015): divides the mean of dw by the root of the mean of dw^2."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
     t = state.get("t", 0) + 1
@@ -106,8 +112,9 @@ def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
 
 
 # AdamW also shrinks every weight a little in each step (weight decay): small
-# weights make smoother functions, which often do better on new examples. Added
-# to dw, the decay would be divided by sqrt(v) with it. So it acts on w alone.
+# weights make smoother functions, which often do better on new examples. One
+# could add decay * w to dw, but then Adam would divide it by sqrt(v), and
+# weights with large gradients would hardly shrink. So AdamW shrinks w itself.
 
 def adamw(w, dw, state, lr, decay=0.01):
     """AdamW (Loshchilov 2019)."""
@@ -115,58 +122,67 @@ def adamw(w, dw, state, lr, decay=0.01):
     adam(w, dw, state, lr)
 
 
-# Muon treats a matrix as a whole. The gradient [[3, 0], [0, 0.01]] would move
-# w far in one direction and hardly at all in the other. Muon moves it equally
-# far in both, by [[1, 0], [0, 1]]. Any matrix can be brought to such a form by
-# rotations: G = U S V^T, where U and V have perpendicular columns of length 1
-# and S is diagonal. This is the singular value decomposition; the numbers on
-# the diagonal, such as 3 and 0.01, are the singular values. Muon replaces them
-# by 1, which leaves U V^T. Rare directions with a weak gradient are learned as
-# fast as the others.
+# Muon treats a matrix as a whole. The gradient G = [[3, 0], [0, 0.1]] would move w
+# far in one direction and hardly at all in the other; Muon moves it by
+# [[1, 0], [0, 1]], equally far in both. Here each direction is a single entry,
+# and Adam could do the same. Muon does it in whatever directions a matrix
+# stretches. By the singular value decomposition, every matrix is a product
+#     G = U S V^T
+# of a rotation (perhaps with a reflection), a stretching S, which is 0 but on its
+# diagonal, and another rotation (V^T is V.T). The numbers on the diagonal, such as 3
+# and 0.1, are the singular values. Muon replaces them by 1, which leaves U V^T.
+# A direction with weak gradients often belongs to something that is rare in
+# the data. The hope is that it is now learned as fast as the others.
 #
 # Computing U, S and V would be slow. But products of X = U S V^T with itself
-# change S only, because U^T U and V^T V are the identity:
+# change only S. The columns of a rotation have length 1 and are perpendicular
+# to each other, so U^T U and V^T V are the identity, and as a transposed
+# product turns around, X^T = V S U^T,
 #     X X^T X = U S V^T  V S U^T  U S V^T = U S^3 V^T
 # So 3.4445 X - 4.7750 X X^T X + 2.0315 X X^T X X^T X does the same to every
-# singular value s: 3.4445 s - 4.7750 s^3 + 2.0315 s^5. Small ones grow more
-# than threefold, and those near 1 stay near 1. In five rounds
-#     0.01 becomes 0.03, 0.12, 0.40, 1.09, 0.71
-#     0.1  becomes 0.34, 1.00, 0.71, 1.11, 0.74
-#     1    becomes 0.70, 1.12, 0.73, 1.08, 0.71
-# They do not settle at 1, but all end between 0.68 and 1.14, and that will do.
+# singular value s: 3.4445 s - 4.7750 s^3 + 2.0315 s^5. (Jordan searched for
+# numbers that make small s grow fast, and let none run away.) First divide G by
+# its norm, so that no s is above 1. Then, in five rounds,
+#     0.01 becomes 0.03, 0.12, 0.40, 1.09, 0.70
+#     0.1  becomes 0.34, 0.99, 0.71, 1.11, 0.71
+#     1    becomes 0.70, 1.11, 0.72, 1.09, 0.70
+# They do not settle at 1, but whatever starts between 0.01 and 1 ends between
+# 0.68 and 1.14, and that will do.
 
 def newton_schulz(G, steps=5):
     """Nearly U V^T for the matrix G = U S V^T, by products of matrices only.
 
     A step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of each singular value s.
+    Formulas that are repeated in this way are called Newton-Schulz iterations.
     """
     if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
-    X = G / (np.linalg.norm(G) + 1e-7)   # the norm is the root of the sum of all s^2
+    X = G / (np.linalg.norm(G) + 1e-7)   # the root of the sum of all entries^2, or of all s^2
     for _ in range(steps):
         A = X @ X.T
         X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
     return X
 
 
-# A layer computes x @ w. If w has more outputs than inputs, U V^T spreads the
-# length of x over more numbers, so that each is smaller, by the factor
-# sqrt(inputs / outputs). The factor `fit` below makes up for it.
+# A layer computes x @ w. As rotations keep lengths, x @ (U V^T) is as long as x.
+# If w has more outputs than inputs, this length is spread over more numbers,
+# and each is smaller by sqrt(inputs / outputs). `fit` makes up for that.
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
-    """Muon (Jordan 2024): momentum, made equally long in all directions. Changes the matrix w."""
+    """Muon (Jordan 2024): momentum, made equally long in all directions, for a matrix w."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += (1 - beta) * dw
     ahead = beta * m + (1 - beta) * dw       # Nesterov: the next m if dw stays
-    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))  # to the shape, see above
+    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))
     w *= 1 - lr * decay
     w -= lr * fit * newton_schulz(ahead)
 
 
-# The biases are no matrices: Adam takes care of them. Adam moves each entry by
-# about lr. The entries of U V^T are smaller, 1/sqrt(32), about a sixth, in a
-# matrix of 32 x 32. So Adam gets a sixth of Muon's rate.
+# Biases are not matrices, so Adam takes care of them. (Jordan leaves the first
+# and the last layer to Adam, too, and 11 follows him.) Adam moves each entry by
+# about lr. In a matrix U V^T of 32 x 32 each column has length 1, so that its
+# entries are about 1 / sqrt(32), a sixth. So Adam gets a sixth of Muon's rate.
 
 def muon_and_adam(w, dw, state, lr):
     """Muon for matrices, Adam for biases."""
@@ -189,11 +205,13 @@ OPTIMIZERS = {
 
 
 # ---- new here: learning-rate schedules ------------------------------------------------------
-# A schedule returns the factor by which lr is multiplied in step 1, 2, ..,
-# steps. All three rise during a warm-up, because the first gradients are often
-# the largest, and m and v know only a few of them yet. Two fall towards 0
-# afterwards. With a small rate w hardly moves between one mini-batch and the
-# next, so that their noise averages out.
+# A schedule returns the factor for lr in each step, from 1 to `steps`. All three
+# begin with a warm-up, because at first m and v are means of only a few noisy
+# gradients. Two fall towards 0 afterwards. With a small rate w hardly moves
+# between one mini-batch and the next, so that their noise averages out.
+#
+# Which to use? AdamW with warm-up and a falling rate is the usual choice. 11
+# uses Muon for its matrices.
 
 def constant(step, steps, warmup=20):
     """Constant after the warm-up; steps is not needed."""
@@ -215,18 +233,20 @@ SCHEDULES = {".": constant, "c": cosine, "l": warmup_linear}
 
 
 # ---- new here: initialization ---------------------------------------------------------------
-# Which random weights should a network start from? An entry of h @ W is a sum
+# Which random weights should a network start from? Not from equal ones: units
+# that start alike stay alike (02). And of what size? An entry of h @ W is a sum
 # of d_in terms h_j * W_jk. If the h_j are about 1 and the weights have the
-# standard deviation std, the mean square of each term is std^2. For
-# independent terms mean squares add up, so the sum has d_in * std^2: its
-# typical size is sqrt(d_in) * std. Each layer multiplies by that number, and
-# after 30 layers the values have vanished or exploded, unless it is near 1.
+# standard deviation std, the mean square of each term is std^2. For independent
+# terms p and q, (p + q)^2 = p^2 + 2 p q + q^2, and 2 p q is 0 in the mean, as it is
+# as often positive as negative. So mean squares add up: the sum has d_in * std^2,
+# and its typical size is sqrt(d_in) * std. Each layer multiplies by that number,
+# and after 30 layers the values have vanished or exploded, unless it is near 1.
 #     std = 1 / sqrt(d_in)            keeps the size of h in linear layers
 #     std = sqrt(2 / d_in)            He (2015), for ReLU, which sets half of the
 #                                     entries to 0: only half of the squares is left
-#     std = sqrt(2 / (d_in + d_out))  Glorot (2010), for tanh. The gradient,
-#                                     da @ W.T, is a sum of d_out terms, so it
-#                                     takes the mean of d_in and d_out
+#     std = sqrt(2 / (d_in + d_out))  Glorot (2010), for tanh. Going back, da @ W.T
+#                                     is a sum of d_out terms. A compromise: the
+#                                     mean of d_in and d_out
 
 # name:        the standard deviation of W (d_in, d_out)
 INITIALIZATIONS = {
@@ -243,7 +263,8 @@ INITIALIZATIONS = {
 def minibatches(rng, n, size):
     """Yield the indices of shuffled mini-batches of n examples, forever.
 
-    No example repeats within an epoch, which is one pass over the examples.
+    No example repeats within an epoch, one pass over the examples. What is
+    left at its end and does not fill a batch is left out.
     ValueError if there are fewer examples than a batch needs.
     """
     if n < size:
@@ -279,20 +300,22 @@ def train_net(rng, net, X, y, optimizer, lr, steps, schedule=warmup_linear, batc
 
 
 # ---- the experiment: a valley ---------------------------------------------------------------
-# First without noise, and with two weights, so that the way can be drawn. The
-# height over the plane is L = (along^2 + 30 * across^2) / 2: a valley with the
-# curvatures 1 and 30. As in 01, plain descent must stay below lr = 2/30, and
-# with that rate it crawls along the valley. The valley lies askew, so that a
-# rate for each weight cannot make it round.
+# First without noise, and with two weights, so that the way can be drawn. Let
+# `along` and `across` be the distances from the bottom in two directions, and the
+# loss L = (along^2 + 100 * across^2) / 2: a valley with the curvatures 1 and 100.
+# As in 01, plain descent must stay below lr = 2/100, and with that rate it crawls
+# along the valley. The two directions lie at an angle to the axes of the
+# weights, so that Adam, with a rate for each weight, cannot turn the valley into
+# a round bowl.
 
 BOTTOM = np.array([2.0, 0.4])
-CURVATURES = np.array([1.0, 30.0])
+CURVATURES = np.array([1.0, 100.0])
 DIRECTIONS = np.array([[math.cos(0.5), -math.sin(0.5)],     # columns: along, across
                        [math.sin(0.5), math.cos(0.5)]])
 
 
 def valley(w):
-    """The height (...) and its gradient (..., 2) at the places w (..., 2)."""
+    """The loss (...) and its gradient (..., 2) at any number of places w (..., 2)."""
     away = (w - BOTTOM) @ DIRECTIONS                        # along and across
     return (CURVATURES * away * away).sum(-1) / 2, (CURVATURES * away) @ DIRECTIONS.T
 
@@ -302,9 +325,9 @@ def descend_valley(optimizer, lr, steps=50):
     w = np.zeros(2)
     state = {}
     path = [w.copy()]
-    for step in range(1, steps + 1):
+    for _ in range(steps):
         _, dw = valley(w)
-        optimizer(w, dw, state, lr * warmup_linear(step, steps, 1))
+        optimizer(w, dw, state, lr)
         path.append(w.copy())
     return np.array(path)
 
@@ -322,11 +345,11 @@ def draw_path(path):
     return ["".join(line) for line in canvas]
 
 
-def compare_in_valley(names=("SGD", "momentum", "RMSProp", "Adam")):
+def compare_in_valley(names=("SGD", "momentum", "Nesterov", "Adam")):
     """Draw each optimizer's path at the best of 15 rates; the heights at the end, by name."""
-    print("A valley, seen from above: dots and blanks take turns where the height grows sixfold.\n"
-          "+ is the bottom; digits are the places after 0 to 9 steps, o after 10 to 50. Each\n"
-          "optimizer has the best of 15 learning rates, which then falls linearly.")
+    print("A valley, seen from above: dots and blanks take turns where the height grows\n"
+          "sixfold. + is the bottom; digits are the places after 0 to 9 steps, o after 10 to\n"
+          "50. Each optimizer has the best of 15 learning rates.")
     ends = {}
     pictures = []
     for name in names:
@@ -334,11 +357,25 @@ def compare_in_valley(names=("SGD", "momentum", "RMSProp", "Adam")):
         paths = {lr: descend_valley(optimizer, lr) for lr in 10 ** np.arange(-3, 0.6, 0.25)}
         best = min(paths, key=lambda lr: valley(paths[lr][-1])[0])
         ends[name] = valley(paths[best][-1])[0]
-        pictures.append([f"{name}, lr {best:.2g}", f"ends at {ends[name]:.0e}",
+        pictures.append([f"{name}, lr {best:.2g}", f"L at the end {ends[name]:.1e}",
                          *draw_path(paths[best])])
     for lines in zip(*pictures):
         print("".join(f"{line:25}" for line in lines).rstrip())
     return ends
+
+
+# ---- the experiment: singular values --------------------------------------------------------
+
+def show_singular_values(rng):
+    """What newton_schulz makes of the singular values of a random matrix; returns the new ones."""
+    G = rng.standard_normal((32, 16))
+    before = np.linalg.svd(G / np.linalg.norm(G), compute_uv=False)
+    after = np.linalg.svd(newton_schulz(G), compute_uv=False)
+    print(f"\nA random 32 x 16 matrix of norm 1 has singular values from {before.min():.2f} to "
+          f"{before.max():.2f};\nafter newton_schulz they lie between {after.min():.2f} and "
+          f"{after.max():.2f}.")
+    assert 0.6 < after.min() and after.max() < 1.25
+    return after
 
 
 # ---- the experiment: a network --------------------------------------------------------------
@@ -358,9 +395,9 @@ def final_losses(seeds, hidden, optimizer, lr, steps, **options):
 
 def race(steps, seeds, hidden):
     """Train with each optimizer at each of its rates; the mean loss at its best rate, by name."""
-    print(f"\n300 points on a spiral with five arms; {steps} steps on mini-batches of 60. The mean "
-          f"loss of {len(seeds)}\nseeds on all points at the end, at each optimizer's best rate, and "
-          f"the lowest and the highest.\nA uniform guess has ln 5 = {math.log(5):.4f}.")
+    print(f"\nA network on a spiral with five arms of 60 points, {steps} steps on mini-batches of\n"
+          f"60. Mean, lowest and highest loss of {len(seeds)} seeds, at the best learning rate of\n"
+          f"each optimizer. A uniform guess has the loss ln 5 = {math.log(5):.4f}.")
     print("optimizer   best rate     loss   lowest  highest   mean loss at each rate")
     results = {}
     for name, (optimizer, rates) in OPTIMIZERS.items():
@@ -371,9 +408,9 @@ def race(steps, seeds, hidden):
         row = "  ".join(f"{lr:g}: {means[lr]:.2g}" for lr in rates)
         print(f"{name:10} {best:10g} {means[best]:9.2g} {min(losses[best]):8.2g} "
               f"{max(losses[best]):8.2g}   {row}", flush=True)
-    print("Do not compare the rates of different optimizers: SGD multiplies dw by its rate, while\n"
-          "Adam moves each weight by about its rate. AdamW's decay does not help on the points\n"
-          "that it trains on; it is meant for new ones.")
+    print("Do not compare the rates of different optimizers: SGD multiplies dw by its rate,\n"
+          "while Adam moves each weight by about its rate. AdamW's decay does not help on\n"
+          "so simple a task.")
     return results
 
 
@@ -396,8 +433,8 @@ def compare_schedules(steps, seeds, hidden):
 
 def compare_initializations(seed, steps, width=32):
     """What each initialization does to values and gradients in 30 layers; accuracies by name."""
-    print("\nInitializations of a network with 30 layers: standard deviations before the training,\n"
-          "numbered as in 04, and the accuracy after it (Adam, lr 0.001)\n"
+    print("\nInitializations of a network with 30 layers: standard deviations before the\n"
+          "training, numbered as in 04, and the accuracy after it (Adam, lr 0.001)\n"
           "                      h_1     h_15     h_29     dW_1    dW_15    dW_29   accuracy")
     X, y = spiral(np.random.default_rng(seed), 60)
     sizes = [2] + [width] * 29 + [3]
@@ -413,9 +450,10 @@ def compare_initializations(seed, steps, width=32):
         accuracy[name] = np.mean(forward(net, X)[1].argmax(1) == y)
         print(f"  {name:14}" + "".join(f"{value:9.0e}" for value in values)
               + f"{accuracy[name]:11.0%}", flush=True)
-    print("From zeros every h is 0, so every dW = h.T @ da is 0 too: nothing but the last bias can\n"
-          "learn. 'Too small' gives gradients far below Adam's eps of 1e-8. 'Too large' learns at\n"
-          "all only because Adam divides by the size of the gradient.")
+    print("From zeros every h but X is 0, and every da but the last, so every dW = h.T @ da\n"
+          "is 0: nothing but the last bias can learn. 'Too small' gives gradients far below\n"
+          "Adam's eps of 1e-8. 'Too large' has gradients of 1e15, and learns because Adam\n"
+          "divides by their size. Glorot loses half of the squares at each ReLU.")
     return accuracy
 
 
@@ -425,8 +463,9 @@ def compare_clipping(steps, seeds, hidden):
     losses = {}
     for max_norm in math.inf, 0.3:
         losses[max_norm] = final_losses(seeds, hidden, momentum, 1.0, steps, max_norm=max_norm)
-        print(f"  gradients of norm {max_norm:3} at most: "
+        print(f"  norm of the gradient at most {max_norm:3}: "
               + "  ".join(f"{loss:.4f}" for loss in losses[max_norm]))
+    print("Clipped, this rate does better than each of those in the race.")
     return losses
 
 
@@ -438,12 +477,13 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
     seeds   number of trainings that each loss is the mean of
     seed    the first random seed
 
-    Returns {"valley": height by optimizer, "race": loss by optimizer, "schedules": loss by name,
-    "initializations": accuracy by name, "clipping": losses by max_norm}.
+    Returns {"valley": loss by optimizer, "singular_values", "race": loss by optimizer,
+    "schedules": loss by name, "initializations": accuracy by name, "clipping": losses by max_norm}.
     """
     runs = range(seed, seed + seeds)
     with np.errstate(all="ignore"):             # some of these trainings are meant to diverge
         return {"valley": compare_in_valley(),
+                "singular_values": show_singular_values(np.random.default_rng(seed)),
                 "race": race(steps, runs, hidden),
                 "schedules": compare_schedules(steps, runs, hidden),
                 "initializations": compare_initializations(seed, steps // 2),
@@ -455,8 +495,8 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
 def init_net(rng, sizes):
     """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; 06 shows
-    why).
+    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; derived in
+    06).
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -480,15 +520,15 @@ def softmax(z):
 
 def mean_loss(z, y):
     """The cross-entropy, averaged over the examples: z (N, K), y (N,)."""
-    z = z - z.max(1, keepdims=True)             # as in softmax
+    z = z - z.max(1, keepdims=True)             # the shift cancels in the difference
     rows = np.arange(len(y))                    # z[rows, y] takes entry y[i] of each row i
     return np.mean(np.log(np.exp(z).sum(1)) - z[rows, y])
 
 
 def backward(net, h, z, y):
-    """The gradients [(dW, db), ...] of mean_loss, in the order of the layers."""
+    """The gradients [(dW, db), ...] of the mean loss, in the order of the layers."""
     gradients = [None] * len(net)
-    da = softmax(z)
+    da = softmax(z)                             # z is the a of the last layer
     da[np.arange(len(y)), y] -= 1
     da /= len(y)                                # (N, K)
     for l in reversed(range(len(net))):
@@ -496,9 +536,9 @@ def backward(net, h, z, y):
         dW = h[l].T @ da                        # (D_l, N) @ (N, D_(l+1))
         db = da.sum(axis=0)
         gradients[l] = (dW, db)
-        if l > 0:
+        if l > 0:                               # h_0 = X is data, and cannot change
             dh = da @ W.T                       # (N, D_(l+1)) @ (D_(l+1), D_l)
-            da = dh * (h[l] > 0)
+            da = dh * (h[l] > 0)                # and on to that layer
     return gradients
 
 
@@ -509,7 +549,7 @@ def spiral(rng, n, arms=3, noise=0.15):
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def plot(curves, width=72, height=14):
     """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
@@ -565,7 +605,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

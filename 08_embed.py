@@ -3,18 +3,19 @@
 A network calculates with numbers, but a text consists of characters. Two steps
 lead from one to the other.
 
-    to  be  or  not  to  be      1 cut the text into pieces, the tokens, and
-     0   1   2    3   0   1        number them: equal tokens get equal ids
-    row 0, row 1, row 2, ...     2 let each id pick a row of a matrix, the
-                                   embedding, whose numbers are learned
+    to  be  or  not  to  be      first, cut the text into pieces, the tokens, and
+     0   1   2    3   0   1      number them: equal tokens get equal ids
+    row 0, row 1, row 2, ...     then let each id pick a row of a matrix, the
+                                 embedding, whose numbers are learned
 
 The list of all different tokens is the vocabulary; an id is a place in it. The
-network of 09 to 11 does not see in which order its rows come, so a third step
-gives each row the position of its token.
+network of 09 treats all its rows alike, whatever their order (that of 07 had
+weights of its own for each pixel). So a third step adds a vector for the
+position in the text; 09 will replace it by something better.
 
 Run           python 08_embed.py
-Expect        10 to 15 s on two cores; 500 byte-pair merges in 2 s; words such as
-              "father" and "mother" end up side by side
+Expect        TIME s on two cores; 500 byte-pair merges in 2 s; words such as
+              "father" and "son" end up side by side
 Try           --merges=2000   longer tokens: 2.9 characters instead of 2.3
               --steps=100     word vectors that have learned next to nothing:
                               "father" is nearest to "prove"
@@ -33,8 +34,8 @@ from pathlib import Path
 
 import numpy as np
 
-# V tokens in the vocabulary, N tokens in a text, C numbers in a vector (also
-# called channels); ids (N,) are integers below V, and W is (V, C).
+# V tokens in the vocabulary, N tokens in a text, C numbers (also called channels)
+# in a vector; ids (N,) are integers below V, and W is (V, C).
 
 
 # ---- new here: tokens are characters, words, or byte pairs ----------------------------------
@@ -57,47 +58,49 @@ def split_words(text):
     return re.findall(r" ?\w+(?:'\w+)*|\W", text)
 
 
-# Byte-pair encoding (Gage 1994, Sennrich 2016) finds tokens in between. A
-# computer stores each character as one to four bytes, numbers from 0 to 255
-# (UTF-8), so bytes can write every text. Begin with these 256 tokens. Then,
-# again and again, find the pair of neighbours that is most frequent, and turn
-# it into one new token:
+# Byte-pair encoding (Gage 1994, Sennrich 2016; on bytes, Radford 2019) finds
+# tokens of a length between characters and words. A computer stores each
+# character as one to four bytes, numbers from 0 to 255 (UTF-8), so bytes can
+# write every text. Begin with these 256 tokens. Then, again and again, find the
+# pair of neighbours that is most frequent, and turn it into one new token:
 #     l o w   l o w e r   ->   lo w   lo w e r   ->   low   low e r
-# We keep the ids of a text as a string, in which character number i stands for
-# the id i. Then a merge is one call of str.replace. It goes from left to right,
-# so that "aaa" becomes the pair "aa" and a single "a".
+# We keep the ids of a text as a string, with the character chr(i) for the id i.
+# Then a merge is one call of str.replace. It goes from left to right, so that
+# "aaa" becomes the pair "aa" and a single "a".
 
-def to_bytes(text):
-    """The bytes of text, in a string: the character number b for each byte b."""
+def to_ids(text):
+    """The bytes of text as a string: chr(b) for each byte b, which is what Latin-1 does."""
     return text.encode("utf-8").decode("latin-1")
 
 
 def count_pairs(ids, V):
-    """How often each id is followed by each other one, (V, V).
+    """How often id a is followed by id b, in row a and column b of a table (V, V).
 
     For "abab" row a has a 2 in column b, and row b a 1 in column a.
     """
+    # The next line is a fast form of np.array([ord(character) for character in ids]).
     codes = np.frombuffer(ids.encode("utf-32-le", "surrogatepass"), np.uint32).astype(int)
-    pairs = codes[:-1] * V + codes[1:]          # as two digits make one number
-    return np.bincount(pairs, minlength=V * V).reshape(V, V)
+    pairs = codes[:-1] * V + codes[1:]          # a number of its own for each pair a, b
+    return np.bincount(pairs, minlength=V * V).reshape(V, V)    # counts each number
 
 
 def learn_merges(text, count):
     """Byte-pair encoding: up to `count` merges (a, b, times) and all tokens.
 
-    Merge i turned the ids a and b, which stood side by side that many times,
+    Merge i turned the ids a and b, which stood side by side `times` times,
     into the id 256 + i. tokens[id] are the bytes of an id. It stops early
     when no pair occurs twice.
     """
-    ids = to_bytes(text)
+    ids = to_ids(text)
     tokens = [bytes([i]) for i in range(256)]
     merges = []
     for new in range(256, 256 + count):
         table = count_pairs(ids, new)
-        # Skip pairs whose second token begins with white space. So a token
-        # may begin with a space, but none reaches from one word into the next.
+        # A token shall not go on past a space into the next word, because then
+        # it would seldom recur. So skip pairs whose second token begins with
+        # white space.
         table[:, [token[:1].isspace() for token in tokens]] = 0
-        a, b = divmod(int(table.argmax()), new)
+        a, b = divmod(int(table.argmax()), new)     # argmax counts row by row
         if table[a, b] < 2:
             break
         ids = ids.replace(chr(a) + chr(b), chr(new))
@@ -111,7 +114,7 @@ def encode_bytes(text, merges):
 
     With merges of l o and lo w, "low lower" becomes [257, 32, 257, 101, 114].
     """
-    ids = to_bytes(text)
+    ids = to_ids(text)
     for new, (a, b, _) in enumerate(merges, 256):
         ids = ids.replace(chr(a) + chr(b), chr(new))
     return [ord(character) for character in ids]
@@ -124,17 +127,18 @@ def decode_bytes(ids, tokens):
 
 # ---- new here: embedding --------------------------------------------------------------------
 # A matrix W (V, C) has a row of C numbers for each token, and a token's id
-# picks its row. This is a product of matrices. Let row n of onehot (N, V) be 1
-# in the column of the nth id, and 0 elsewhere; then onehot @ W holds the N
-# picked rows. Let g be their gradient. As for any product, the gradient of W
-# is dW = onehot.T @ g (rule 2 of 04). So a token that occurs twice in the text
-# gets the sum of two rows of g.
+# picks its row. That can be written as a product of matrices. Let row n of
+# onehot (N, V) be 1 in the column of the nth id, and 0 elsewhere; then
+# onehot @ W holds the N picked rows. Let g be their gradient. As for any
+# product, the gradient of W is dW = onehot.T @ g (rule 2 of 04). So a token that
+# occurs twice in the text gets the sum of two rows of g.
 
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is
-    faster.
+    W[ids] of 05 has the same gradient, by np.add.at. For V = 65 and 4,096 ids,
+    as in 11, the product takes 2 ms and np.add.at 9; for the 1,500 words
+    below, 6 and 0.6.
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
@@ -148,25 +152,28 @@ def embedding(W, ids):
 # then give the same answers, and so their vectors become similar: "You shall
 # know a word by the company it keeps" (Firth 1957).
 #
-# Each word has two vectors: v as itself, u as a neighbour. (With one, each word
-# would be its own most likely neighbour.) Let z = sum of v * u be their dot
-# product, and read sigmoid(z) as the probability that the two stand together.
-# It should be near 1 for a pair from the text. That alone could be had by
-# making all vectors alike and long. So it should also be near 0 for v and a
-# random word, whose u is called n here. With 5 random words for each pair,
-#     pair from the text   -ln sigmoid(z)       = ln(1 + e^-z)   slope sigmoid(z) - 1
-#     random word, 5 times -ln(1 - sigmoid(z))  = ln(1 + e^z)    slope sigmoid(z)
-# as in 02. At first all z are near 0, and the loss near 6 ln 2 = 4.16.
+# Each word has two vectors: v as itself, u as a neighbour. Let z = sum of v * u be
+# their dot product, and read sigmoid(z) as the probability that the two stand
+# together. (With one vector, z of a word and itself would be a sum of squares,
+# so never negative, although a word hardly ever stands next to itself.) The
+# probability should be near 1 for a pair from the text. That alone would be
+# easy: make all vectors alike and long. So it should also be near 0 for v and
+# a random word, which is seldom a neighbour; call its vector n. There are 5
+# random words for each pair, so the loss of a pair has six terms, as in 02:
+#     the neighbour        -ln sigmoid(z)       = ln(1 + e^-z)   slope sigmoid(z) - 1
+#     5 random words       -ln(1 - sigmoid(z))  = ln(1 + e^z)    slope sigmoid(z)
+# At first all z are near 0, each term near ln 2, and the loss near 6 ln 2 = 4.16.
 #
-# From the slope dz, a pair gets dv = dz * u and du = dz * v. The scores of all
-# v against all n are a product of matrices, z = v @ n.T, so with 04
-#     dv = dz @ n        dn = dz.T @ v
+# From the slope dz, a pair gets dv = dz * u and du = dz * v. For all words at
+# once, with a row v for each and a row n for each random word, z = v @ n.T is a
+# layer whose weights are n.T. So rules 4 and 2 of 04 give
+#     dv = dz @ n        and v.T @ dz for n.T, which is dn = dz.T @ v
 
 def skip_gram(v, u, n, weight=5):
     """The mean loss of words v (N, C) and their neighbours u (N, C) against random words n (K, C).
 
-    Skip-gram with negative sampling (Mikolov 2013), but all N pairs share the
-    K random words, and the mean over these counts `weight` times.
+    Skip-gram with negative sampling (Mikolov 2013). Instead of 5 random words
+    for each pair, all pairs share K of them, whose mean counts 5 times.
     """
     positive = (v.data * u.data).sum(1, keepdims=True)                 # (N, 1)
     negative = v.data @ n.data.T                                       # (N, K)
@@ -180,14 +187,14 @@ def skip_gram(v, u, n, weight=5):
     return Tensor(loss, (v, u, n), vjp)
 
 
-def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, noise=100):
+def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, negatives=100):
     """Train W (V, C) on the ids of words: each step takes `batch` pairs, at most `reach` apart.
 
-    noise is the number K of random words in a step. They are drawn by their
-    frequency to the power 0.75, which gives rare ones a better chance (Mikolov
-    2013).
+    negatives is the number K of random words in a step. They are drawn in
+    proportion to their frequency^0.75, so that rare ones come up a little more
+    often (Mikolov 2013).
     """
-    weights = {name: rng.standard_normal((V, C), np.float32) * np.float32(0.1)
+    weights = {name: 0.1 * rng.standard_normal((V, C), np.float32)
                for name in ("word", "neighbour")}
     states = {name: {} for name in weights}
     frequency = np.bincount(ids, minlength=V) ** 0.75
@@ -196,11 +203,10 @@ def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, noise=100
     for step in range(1, steps + 1):
         places = rng.integers(reach, len(ids) - reach, batch)
         neighbours = places + rng.integers(1, reach + 1, batch) * rng.choice([-1, 1], batch)
-        random_words = rng.choice(V, noise, p=frequency)
+        random_words = rng.choice(V, negatives, p=frequency)
         params = as_tensors(weights)
-        loss = skip_gram(embedding(params["word"], ids[places]),
-                         embedding(params["neighbour"], ids[neighbours]),
-                         embedding(params["neighbour"], random_words))
+        loss = skip_gram(params["word"][ids[places]], params["neighbour"][ids[neighbours]],
+                         params["neighbour"][random_words])
         loss.backward()
         for name, w in weights.items():
             adam(w, params[name].grad, states[name], lr * warmup_linear(step, steps))
@@ -210,26 +216,28 @@ def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, noise=100
 
 
 def similarity(W):
-    """The cosine of the angle between any two rows of W, (V, V); 1 for the same direction."""
+    """Dot products of any two rows of W, made equally long, (V, V): 1 for the same direction."""
     rows = W / np.linalg.norm(W, axis=1, keepdims=True)
     return rows @ rows.T
 
 
 # ---- new here: positions --------------------------------------------------------------------
 # "Dog bites man" is not "man bites dog": the network must know where a token
-# stands. So add a vector for its position t to the token's vector. GPT-2
+# stands. So add a vector for its position t to the token's vector. (With many
+# channels, the network can keep the two apart in different directions.) GPT-2
 # learns one such vector for each position, as it learns W. The first
 # transformer (Vaswani 2017) had a formula instead: a row of clock hands. Hand j
-# turns by the angle w_j from one position to the next, the first hand fast,
-# each following one more slowly, and the vector holds the places sin(t w_j)
-# and cos(t w_j) of all hands. As
+# turns by the angle w_j from one position to the next, the first one fast, each
+# following one more slowly. The vector holds the places sin(t w_j) and
+# cos(t w_j) of all hands. Tokens will be compared by dot products (09). For the
+# vectors of two positions t and s it is the sum, over all hands, of
 #     sin(t w) sin(s w) + cos(t w) cos(s w) = cos((t - s) w)
-# the dot product of the vectors for t and s depends on their distance only.
+# which depends on the distance t - s only.
 
 def sinusoids(T, C, base=10000.0):
     """The vectors (T, C) of positions 0 to T - 1, with w_j = base^(-2j/C)."""
     angle = np.arange(T)[:, None] * base ** (-np.arange(0, C, 2) / C)      # (T, C/2)
-    return np.stack([np.sin(angle), np.cos(angle)], 2).reshape(T, C)
+    return np.stack([np.sin(angle), np.cos(angle)], 2).reshape(T, C)       # sin, cos, sin, ...
 
 
 def heat_map(values, low, high, shades=" .:-=+*#%@"):
@@ -248,8 +256,8 @@ def show_merges(text, count):
           f"{time.perf_counter() - start:.1f} s, for example\n   ids           id   times")
     for i, (a, b, times) in enumerate(merges):
         if i < 5 or (i + 1) % 50 == 0:
-            first, second, both = [repr(tokens[id].decode(errors="replace"))
-                                   for id in (a, b, 256 + i)]
+            first, second, both = [repr(tokens[token].decode(errors="replace"))
+                                   for token in (a, b, 256 + i)]
             print(f"  {a:4} {b:4} -> {256 + i:4} {times:7}   {first} + {second} = {both}")
     return merges, tokens
 
@@ -261,7 +269,8 @@ def compare_tokens(text, count):
     merges, tokens = show_merges(learned, count)
     words = set(split_words(learned))
     pieces = split_words(rest)
-    lengths = {"characters": (len(set(learned)), len(rest) / len(encode(rest, set(learned)))),
+    characters = sorted(set(learned))
+    lengths = {"characters": (len(characters), len(rest) / len(encode(rest, characters))),
                "words": (len(words), len(rest) / len(pieces))}
     for n in sorted({0, len(merges) // 4, len(merges) // 2, len(merges)}):
         lengths[f"bytes, {n} merges"] = 256 + n, len(rest) / len(encode_bytes(rest, merges[:n]))
@@ -269,15 +278,13 @@ def compare_tokens(text, count):
     for name, (V, length) in sorted(lengths.items(), key=lambda item: item[1]):
         print(f"{name:18} {V:11,} {length:11.2f}")
     unknown = np.mean([piece not in words for piece in pieces])
-    print("A network that looks back over T tokens sees more text if they are longer. But then the\n"
-          "matrix W has more rows, and each is trained less often. A vocabulary of words lacks\n"
-          f"{unknown:.1%} of what stands in the last tenth. Bytes can write every text:")
-    strange = "na\u00efve \u5317\u4eac \U0001f642"
-    assert decode_bytes(encode_bytes(strange, merges), tokens) == strange
+    print("A network that looks back over T tokens sees more text if they are longer. But\n"
+          "then the matrix W has more rows, and each is trained less often. A vocabulary of\n"
+          f"words lacks {unknown:.1%} of what stands in the last tenth; bytes can write all.\n"
+          "A line in words, and in byte pairs:")
     line = next((line for line in rest.splitlines() if 40 < len(line) < 60), rest[:50])
-    print("  words        " + "|".join(split_words(line)))
-    print("  byte pairs   " + "|".join(decode_bytes([i], tokens)
-                                       for i in encode_bytes(line, merges)))
+    print("  " + "|".join(split_words(line)))
+    print("  " + "|".join(decode_bytes([i], tokens) for i in encode_bytes(line, merges)))
     return lengths
 
 
@@ -289,7 +296,7 @@ def show_embedding(rng):
     W = rng.standard_normal((4, 3))
     onehot = np.eye(4)[ids]                             # (6, 4)
     assert np.array_equal(onehot @ W, W[ids])
-    tensor = Tensor(np.zeros((4, 1)))
+    tensor = Tensor(np.zeros((4, 1)))                   # one column is enough to count with
     embedding(tensor, ids).sum().backward()             # each of the six rows gets 1
     naive = np.zeros((4, 1))
     naive[ids] += np.ones((6, 1))
@@ -307,7 +314,7 @@ If the gradient of each of the six rows is 1, then dW for {", ".join(vocabulary)
 
 
 def frequent_words(text, V):
-    """The V most frequent words, in lower case, and the text as their ids, without other words."""
+    """The V most frequent words, in lower case, and the text as their ids, others left out."""
     words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())   # letters, also with ' inside
     vocabulary = [word for word, _ in Counter(words).most_common(V)]
     word_to_id = {word: i for i, word in enumerate(vocabulary)}
@@ -327,9 +334,9 @@ def show_words(rng, text, V, C, steps, lr):
           f"{len(ids):,} occurrences")
     with np.errstate(all="ignore"):             # a training that diverges overflows
         W = train_word_vectors(rng, ids, len(vocabulary), C, steps, lr)
-        cosines = similarity(W)
-    if not np.isfinite(cosines).all():
+    if not np.abs(W).max() < 1e6:               # also true for nan
         sys.exit("error: the training of word vectors diverges: lower --lr")
+    cosines = similarity(W)
     shown = [word for word in SHOWN if word in vocabulary]
     if len(shown) < len(SHOWN):                 # another text, perhaps not English
         shown = vocabulary[::max(1, len(vocabulary) // 12)]
@@ -343,11 +350,13 @@ def show_words(rng, text, V, C, steps, lr):
 
 
 def show_positions(rng, T=16, C=32):
-    """Dot products of position vectors; their largest change if both move on by five, by name."""
-    schemes = {"sinusoidal": sinusoids(T, C), "learned, before training": rng.standard_normal((T, C))}
+    """Show dot products of position vectors; how much they change if t and s grow by 5, by name."""
+    schemes = {"sinusoidal": sinusoids(T, C),
+               "learned, before training": rng.standard_normal((T, C))}
     tables = {name: p @ p.T for name, p in schemes.items()}                # (T, T)
-    print("\nDot products of the vectors for positions t (rows) and s (columns), from low (blank) to\n"
-          "high (@). With sinusoids only the distance t - s counts, so each diagonal has one shade.")
+    print("\nDot products of the vectors for positions t (rows) and s (columns), from low\n"
+          "(blank) to high (@). With sinusoids only the distance t - s counts, so each diagonal\n"
+          "has one shade.")
     print("  ".join(f"{name:{2 * T}}" for name in tables).rstrip())
     for lines in zip(*(heat_map(table, table.min(), table.max()) for table in tables.values())):
         print("  ".join(lines).rstrip())
@@ -355,8 +364,9 @@ def show_positions(rng, T=16, C=32):
                for name, table in tables.items()}
     print("If t and s both move on by five, these products change by at most "
           + " and ".join(f"{change:.0e}" for change in changes.values()) + ".")
-    print("But added to words q and k, (q + p_t) . (k + p_s) also has the terms q . p_s and p_t . k,\n"
-          "in which more counts than the distance. 09 finds a way out.")
+    print("But the vectors p_t are added to those of words, and the dot product of q + p_t and\n"
+          "k + p_s has the terms q . p_s and p_t . k, too, which depend on s and t themselves.\n"
+          "09 finds a way out.")
     return changes
 
 
@@ -387,37 +397,37 @@ def main(data="", merges=500, words=1500, channels=64, steps=1500, lr=0.02, seed
 
 # ---- carried from 01, 02, 05 and 06, code unchanged: explained there ------------------------
 
-def numeric_gradient(f, x, eps=1e-7):
-    """The slope of f() with respect to each entry of the array x.
+def numeric_gradient(f, values, eps=1e-7):
+    """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads x, which is changed in place, one entry at
-    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
+    f takes no arguments: it reads the array by itself. So we change one entry
+    at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(x)
-    for i in np.ndindex(x.shape):       # every index of the array
-        original = x[i]
-        x[i] = original + eps
+    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    for i in np.ndindex(values.shape):  # every index of the array
+        original = values[i]
+        values[i] = original + eps
         above = f()
-        x[i] = original - eps
+        values[i] = original - eps
         below = f()
-        x[i] = original
+        values[i] = original
         slopes[i] = (above - below) / (2 * eps)
     return slopes
 
 
 def relative_error(found, expected):
-    """The largest difference between two arrays, relative to the largest expected value.
+    """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes.
+    different shapes, as in later files.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])
+    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), computed through tanh, which cannot overflow."""
+    """1 / (1 + e^-x), computed through tanh, because e^-x can overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
@@ -425,7 +435,7 @@ def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # None once released, see Tensor
+        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -433,24 +443,24 @@ def topological_order(result):
 
 
 def unbroadcast(grad, shape):
-    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
-    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    """x (..., n) as one tall matrix (M, n): the matrices of a stack, one below the other."""
     return x.reshape(-1, x.shape[-1])
 
 
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed
-    from is dL/dx.
+    After L.backward(), x.grad is dL/dx for every Tensor x that the number L
+    was computed from.
     """
 
     made = itertools.count()            # gives each Tensor a serial number
@@ -458,7 +468,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers: they have no slopes
+        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -468,9 +478,10 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its
-        .grad. ValueError if there are several numbers, RuntimeError if a part
-        of the graph was released before.
+        On the way each node forgets its parents, so that its memory is free.
+        Tensors that you still hold keep their .grad, but backward can run only
+        once. ValueError if there are several numbers, RuntimeError at the
+        second time.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -479,14 +490,14 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()  # the newest: all that was computed from it has contributed
+            node = order.pop()          # the newest: its sum is complete
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -503,33 +514,40 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)          # so that g.reshape(y.shape) fits a again
+        y = a.sum(axis, keepdims=True)          # summed axes stay as 1, so g fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
+    def __getitem__(self, index):
+        def vjp(g):
+            da = np.zeros_like(self.data)
+            np.add.at(da, index, g)
+            return (da,)
+        return Tensor(self.data[index], (self,), vjp)
+
 
 def gradient_error(rng, f, *arrays):
-    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays)."""
+    """Relative error of f's gradients at these arrays; L is a sum with random weights."""
     inputs = [Tensor(array) for array in arrays]
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():                 # numeric_gradient changes the arrays; this reads them again
+    def loss():                                 # reads the arrays afresh at each call
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
-                          [numeric_gradient(loss, x.data) for x in inputs])
+                          [numeric_gradient(loss, array) for array in arrays])
 
 
 def as_tensors(weights):
-    """The weights, a dict of arrays by name or a network [(W, b), ...], as new Tensors."""
+    """The weights, a network [(W, b), ...] or a dict of arrays (from 08 on), as new Tensors."""
     if isinstance(weights, dict):
         return {name: Tensor(array) for name, array in weights.items()}
     return [(Tensor(W), Tensor(b)) for W, b in weights]
 
 
 def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
-    """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
+    """Adam (Kingma 2015): divides the mean of dw by the root of the mean of dw^2."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
     t = state.get("t", 0) + 1
@@ -548,7 +566,7 @@ def warmup_linear(step, steps, warmup=20):
     return min(step / warmup, 1, (steps + 1 - step) / max(1, steps + 1 - warmup))
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def write_file(path, content):
     """Write bytes to a temporary file, then rename it, so that path is never half-written."""
@@ -682,7 +700,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

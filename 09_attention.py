@@ -18,8 +18,8 @@ Try           --steps=50    half learned, 89 %: look at the heat map
               --pairs=10    longer sequences
 Left out      several layers, and what it takes to train them (10)
 Carried from  01: numeric_gradient, relative_error.  05: topological_order,
-              unbroadcast, as_rows, Tensor, gradient_error, as_tensors.
-              06: adam, warmup_linear, cross_entropy.  08: embedding, heat_map
+              unbroadcast, as_rows, Tensor, cross_entropy, gradient_error,
+              as_tensors.  06: adam, warmup_linear.  08: embedding, heat_map
 """
 import argparse, inspect, itertools, math, os, string, sys
 
@@ -506,40 +506,40 @@ def main(pairs=8, channels=64, steps=500, lr=0.005, seed=0):
 
 # ---- carried from 01, 05, 06 and 08, code unchanged: explained there ------------------------
 
-def numeric_gradient(f, x, eps=1e-7):
-    """The slope of f() with respect to each entry of the array x.
+def numeric_gradient(f, values, eps=1e-7):
+    """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads x, which is changed in place, one entry at
-    a time, and restored: (f(x + eps) - f(x - eps)) / (2 eps).
+    f takes no arguments: it reads the array by itself. So we change one entry
+    at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(x)
-    for i in np.ndindex(x.shape):       # every index of the array
-        original = x[i]
-        x[i] = original + eps
+    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    for i in np.ndindex(values.shape):  # every index of the array
+        original = values[i]
+        values[i] = original + eps
         above = f()
-        x[i] = original - eps
+        values[i] = original - eps
         below = f()
-        x[i] = original
+        values[i] = original
         slopes[i] = (above - below) / (2 * eps)
     return slopes
 
 
 def relative_error(found, expected):
-    """The largest difference between two arrays, relative to the largest expected value.
+    """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes.
+    different shapes, as in later files.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])
+    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
 
 def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # None once released, see Tensor
+        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -547,24 +547,24 @@ def topological_order(result):
 
 
 def unbroadcast(grad, shape):
-    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
-    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    """x (..., n) as one tall matrix (M, n): the matrices of a stack, one below the other."""
     return x.reshape(-1, x.shape[-1])
 
 
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed
-    from is dL/dx.
+    After L.backward(), x.grad is dL/dx for every Tensor x that the number L
+    was computed from.
     """
 
     made = itertools.count()            # gives each Tensor a serial number
@@ -572,7 +572,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers: they have no slopes
+        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -582,9 +582,10 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its
-        .grad. ValueError if there are several numbers, RuntimeError if a part
-        of the graph was released before.
+        On the way each node forgets its parents, so that its memory is free.
+        Tensors that you still hold keep their .grad, but backward can run only
+        once. ValueError if there are several numbers, RuntimeError at the
+        second time.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -593,14 +594,14 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()  # the newest: all that was computed from it has contributed
+            node = order.pop()          # the newest: its sum is complete
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -652,7 +653,7 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)          # so that g.reshape(y.shape) fits a again
+        y = a.sum(axis, keepdims=True)          # summed axes stay as 1, so g fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
@@ -687,27 +688,27 @@ def cross_entropy(logits, targets):
 
 
 def gradient_error(rng, f, *arrays):
-    """Relative error of the gradients of a randomly weighted sum of the entries of f(*arrays)."""
+    """Relative error of f's gradients at these arrays; L is a sum with random weights."""
     inputs = [Tensor(array) for array in arrays]
     y = f(*inputs)
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():                 # numeric_gradient changes the arrays; this reads them again
+    def loss():                                 # reads the arrays afresh at each call
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
-                          [numeric_gradient(loss, x.data) for x in inputs])
+                          [numeric_gradient(loss, array) for array in arrays])
 
 
 def as_tensors(weights):
-    """The weights, a dict of arrays by name or a network [(W, b), ...], as new Tensors."""
+    """The weights, a network [(W, b), ...] or a dict of arrays (from 08 on), as new Tensors."""
     if isinstance(weights, dict):
         return {name: Tensor(array) for name, array in weights.items()}
     return [(Tensor(W), Tensor(b)) for W, b in weights]
 
 
 def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
-    """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
+    """Adam (Kingma 2015): divides the mean of dw by the root of the mean of dw^2."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
     t = state.get("t", 0) + 1
@@ -729,8 +730,9 @@ def warmup_linear(step, steps, warmup=20):
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is
-    faster.
+    W[ids] of 05 has the same gradient, by np.add.at. For V = 65 and 4,096 ids,
+    as in 11, the product takes 2 ms and np.add.at 9; for the 1,500 words
+    below, 6 and 0.6.
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
@@ -744,7 +746,7 @@ def heat_map(values, low, high, shades=" .:-=+*#%@"):
     return ["".join(2 * shades[level] for level in row) for row in levels]
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def number_like(default, may_be_zero):
     """A converter for argparse: numbers above 0 and below 1e9, and 0 where it has a meaning."""
@@ -781,7 +783,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

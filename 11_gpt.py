@@ -22,7 +22,7 @@ Try           --data=my.txt      your own text; --help lists all options
                                  write more, without training
 Left out      dropout; tokens longer than a character (08); half precision
 Carried from  01: relative_error.  05: topological_order, unbroadcast, as_rows, Tensor,
-              as_tensors.  06: adam, newton_schulz, muon, warmup_linear, cross_entropy.
+              cross_entropy, as_tensors.  06: adam, newton_schulz, muon, warmup_linear.
               08: encode, embedding.  09: attention_weights, row_dot, attention, rms_norm,
               rotary, extend, queries_keys_values, self_attention.
               10: feed_forward, token_shift, block
@@ -122,8 +122,9 @@ def row_dot(a, b):
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    Tensor.__getitem__ of 05 has the same gradient; for a small V a product is
-    faster.
+    W[ids] of 05 has the same gradient, by np.add.at. For V = 65 and 4,096 ids,
+    as in 11, the product takes 2 ms and np.add.at 9; for the 1,500 words
+    below, 6 and 0.6.
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
@@ -776,21 +777,21 @@ main.__signature__ = inspect.signature(Settings)  # its options are those of Set
 # ---- carried from 01, 05, 06 and 08, code unchanged: explained there ------------------------
 
 def relative_error(found, expected):
-    """The largest difference between two arrays, relative to the largest expected value.
+    """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes.
+    different shapes, as in later files.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])
+    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)
+    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
 
 def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # None once released, see Tensor
+        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -798,24 +799,24 @@ def topological_order(result):
 
 
 def unbroadcast(grad, shape):
-    """Sum grad over every axis along which an array of this shape was copied by broadcasting."""
+    """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes that were put in front
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
 
 def as_rows(x):
-    """x (..., n) as one tall matrix: all rows of all axes in front."""
+    """x (..., n) as one tall matrix (M, n): the matrices of a stack, one below the other."""
     return x.reshape(-1, x.shape[-1])
 
 
 class Tensor:
     """An array that remembers how it was made, so that its gradient can be found.
 
-    After L.backward(), .grad of every Tensor x that the number L was computed
-    from is dL/dx.
+    After L.backward(), x.grad is dL/dx for every Tensor x that the number L
+    was computed from.
     """
 
     made = itertools.count()            # gives each Tensor a serial number
@@ -823,7 +824,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers: they have no slopes
+        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -833,9 +834,10 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        The graph is released on the way; what the caller holds keeps its
-        .grad. ValueError if there are several numbers, RuntimeError if a part
-        of the graph was released before.
+        On the way each node forgets its parents, so that its memory is free.
+        Tensors that you still hold keep their .grad, but backward can run only
+        once. ValueError if there are several numbers, RuntimeError at the
+        second time.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -844,14 +846,14 @@ class Tensor:
             raise RuntimeError("backward() has released this graph: compute it again")
         self.receive(np.ones_like(self.data))           # dL/dL
         while order:
-            node = order.pop()  # the newest: all that was computed from it has contributed
+            node = order.pop()          # the newest: its sum is complete
             if node.vjp is not None:
                 for parent, grad in zip(node.parents, node.vjp(node.grad)):
                     parent.receive(grad)
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad; never in place, because a + b hands the same array to a and b."""
+        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -917,14 +919,14 @@ def cross_entropy(logits, targets):
 
 
 def as_tensors(weights):
-    """The weights, a dict of arrays by name or a network [(W, b), ...], as new Tensors."""
+    """The weights, a network [(W, b), ...] or a dict of arrays (from 08 on), as new Tensors."""
     if isinstance(weights, dict):
         return {name: Tensor(array) for name, array in weights.items()}
     return [(Tensor(W), Tensor(b)) for W, b in weights]
 
 
 def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
-    """Adam (Kingma 2015): the running mean of dw over the root of that of dw^2. Changes w."""
+    """Adam (Kingma 2015): divides the mean of dw by the root of the mean of dw^2."""
     m = state.setdefault("m", np.zeros_like(w))
     v = state.setdefault("v", np.zeros_like(w))
     t = state.get("t", 0) + 1
@@ -942,10 +944,11 @@ def newton_schulz(G, steps=5):
     """Nearly U V^T for the matrix G = U S V^T, by products of matrices only.
 
     A step makes 3.4445 s - 4.7750 s^3 + 2.0315 s^5 of each singular value s.
+    Formulas that are repeated in this way are called Newton-Schulz iterations.
     """
     if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
-    X = G / (np.linalg.norm(G) + 1e-7)   # the norm is the root of the sum of all s^2
+    X = G / (np.linalg.norm(G) + 1e-7)   # the root of the sum of all entries^2, or of all s^2
     for _ in range(steps):
         A = X @ X.T
         X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
@@ -953,12 +956,12 @@ def newton_schulz(G, steps=5):
 
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
-    """Muon (Jordan 2024): momentum, made equally long in all directions. Changes the matrix w."""
+    """Muon (Jordan 2024): momentum, made equally long in all directions, for a matrix w."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
     m += (1 - beta) * dw
     ahead = beta * m + (1 - beta) * dw       # Nesterov: the next m if dw stays
-    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))  # to the shape, see above
+    fit = math.sqrt(max(1, w.shape[1] / w.shape[0]))
     w *= 1 - lr * decay
     w -= lr * fit * newton_schulz(ahead)
 
@@ -1230,7 +1233,7 @@ def workers(settings, comm):
         yield pool
 
 
-# ---- plumbing, the same in every file: nothing about neural networks ------------------------
+# ---- plumbing, the same wherever it stands: nothing about neural networks -------------------
 
 def plot(curves, width=72, height=14):
     """Curves {mark: (x, y), ...} as text, later ones on top, without what is not finite."""
@@ -1383,7 +1386,7 @@ def command_line(main, may_be_zero=()):
     except OSError as problem:
         if not isinstance(problem, BrokenPipeError) and (os.name, problem.errno) != ("nt", 22):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who read our output has left: be silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has left: be silent
 
 
 # /// script

@@ -45,7 +45,7 @@ FLAGS = {                                               # what makes each script
     "01_neuron": [], "02_activations": ["--steps=20"],
     "03_matmul": ["--batch=2", "--inputs=8", "--neurons=4", "--size=16", "--budget=0"],
     "04_backprop": ["--steps=20", "--points=10", "--hidden=8"],
-    "05_autograd": ["--steps=5", "--points=10", "--hidden=8"],
+    "05_autograd": ["--steps=5", "--hidden=8"],
     "06_optim": ["--steps=2", "--seeds=1", "--hidden=4"],
     "07_mnist": ["--epochs=1", "--hidden=8"],
     "08_embed": ["--merges=20", "--words=100", "--channels=8", "--steps=5"],
@@ -359,8 +359,8 @@ def not_a_number(operation):
 PAGES = [                       # script, what is broken, the check on the page
     ("05_autograd", "Tensor.__add__", lambda m: m.check_operations(RNG)),
     ("05_autograd", "Tensor.__matmul__", lambda m: m.check_operations(RNG)),
-    ("06_optim", "cross_entropy", lambda m: m.main(steps=1, seeds=1, hidden=4)),
-    ("07_mnist", "cross_entropy", lambda m: m.main(data="own", epochs=1, hidden=4, batch=8)),
+    ("05_autograd", "cross_entropy", lambda m: m.check_operations(RNG)),
+    ("07_mnist", "smoothed_cross_entropy", lambda m: m.check_smoothing(RNG)),
     ("08_embed", "embedding", lambda m: m.show_embedding(RNG)),
     ("08_embed", "skip_gram", lambda m: m.show_embedding(RNG)),
     ("09_attention", "attention", lambda m: m.check_attention(RNG)),
@@ -652,8 +652,8 @@ def test_05_values_by_hand():
             (a @ a, [[7, 10], [15, 22]]),
             (np.eye(2) @ a, a.data), (np.float64(2) * a, 2 * a.data),
             (a.sum(), 10), (a.sum(0), [4, 6]), (a.sum(1, keepdims=True), [[3], [7]]),
-            (a.mean(), 2.5), (a.max(1), [2, 4]), (a.reshape(4), [1, 2, 3, 4]),
-            (a.transpose(), [[1, 3], [2, 4]]), (a[1, 0], 3), (a.exp().log(), a.data),
+            (a.mean(), 2.5), (a.reshape(4), [1, 2, 3, 4]),
+            (a[1, 0], 3), (a.exp().log(), a.data),
             (a.tanh(), np.tanh(a.data)), ((a - 2).relu(), [[0, 0], [1, 2]])):
         assert isinstance(found, autograd.Tensor)
         assert found.data.shape == np.shape(expected) and np.allclose(found.data, expected)
@@ -669,8 +669,6 @@ def gradients_of(f, *values):
 @pytest.mark.filterwarnings("error")
 def test_05_gradients_by_hand():
     for f, values, expected in (
-            (lambda a: a.max(1).sum(), [[[2.0, 5, 5], [1, 0, 1]]],
-             [[[0, 0.5, 0.5], [0.5, 0, 0.5]]]),
             (lambda a: (a * 0.5).sum(), [[1, 2]], [[0.5, 0.5]]),        # whole numbers become real
             (lambda x: (x ** 0).sum(), [[0.0, 2.0]], [[0, 0]]),
             (lambda x: (x ** 1).sum(), [[0.0, 2.0]], [[1, 1]]),
@@ -684,8 +682,6 @@ def test_05_gradients_by_hand():
             (lambda a: (a @ np.ones(2)).sum(), [[[1.0, 2], [3, 4]]], [[[1, 1], [1, 1]]]),
             (lambda a: np.array([2.0, 3]) @ a, [[1.0, 1.0]], [[2, 3]]),
             (lambda a: (np.eye(2)[[0, 1, 1]] @ a).sum(), [[1.0, 1.0]], [[1, 2]]),
-            (lambda a: (a.transpose((1, 0)) * [[1.0, 2]]).sum(), [[[1.0, 2], [3, 4]]],
-             [[[1, 1], [2, 2]]]),
             (lambda a: (a.reshape((4,)) * [1.0, 2, 3, 4]).sum(), [[[1.0, 2], [3, 4]]],
              [[[1, 2], [3, 4]]])):
         assert gradients_of(f, *values) == expected
@@ -705,9 +701,6 @@ def test_05_shapes_and_prints_as_a_pytorch_user_expects():
     a = autograd.Tensor([[1.0, 2.0], [3.0, 4.0]])
     assert a.shape == (2, 2) and repr(autograd.Tensor([1.0, 2.0])) == "Tensor([1. 2.])"
     assert a.reshape((4,)).shape == a.reshape(4).shape == (4,)
-    assert a.transpose((1, 0)).data.tolist() == a.transpose(1, 0).data.tolist() == [[1, 3], [2, 4]]
-    with pytest.raises(ValueError):
-        a.transpose(3, 2)
     single = autograd.Tensor(np.float32(3))
     for y in single ** np.float64(2), single * np.float64(2), single / np.float64(2):
         y.backward()
@@ -788,16 +781,21 @@ PYTORCH = [                     # function, x and y, result, gradients
 
 
 def test_05_order_matters():
-    a, b = autograd.Tensor(2.0), autograd.Tensor(3.0)
-    y = autograd.small_graph(a, b)[-1]
-    y.grad = np.ones(())
-    autograd.naive_backward(y)
-    assert (y.data, a.grad, b.grad) == (41, 29, 22)     # the engine finds 25 and 19: see above
+    a, b = autograd.Value(2.0), autograd.Value(3.0)
+    c, d, s, p, L = autograd.small_graph(a, b)
+    L.backward()
+    assert [x.grad for x in (a, b, c, d, s, p, L)] == [25, 19, 7, 6, 1, 1, 1]
+    a, b = autograd.Value(2.0), autograd.Value(3.0)
+    L = autograd.small_graph(a, b)[-1]
+    L.grad = 1.0
+    autograd.naive_backward(L)
+    assert (L.data, a.grad, b.grad) == (41, 29, 22)
 
 
 def test_05_learns_the_spiral_with_the_gradients_of_04(capsys):
-    result = autograd.main()
-    assert result["accuracy"] > 0.99 and result["difference"] < 1e-12
+    for activation in "relu", "tanh":
+        result = autograd.main(activation)
+        assert result["accuracy"] > 0.99 and result["difference"] < 1e-12
     assert "a = 2 [25]" in capsys.readouterr().out
 
 
@@ -846,10 +844,11 @@ def test_06_an_epoch_sees_each_example_once():
 
 def test_06_what_the_page_says(capsys):
     result = optim.main(steps=100, seeds=1)
-    assert max(result["valley"].values()) < 0.2 and len(result["race"]) == 7
+    assert max(result["valley"].values()) == result["valley"]["SGD"] < 0.5
+    assert len(result["race"]) == 7 and len(result["singular_values"]) == 16
     assert max(result["race"]["Adam"], result["race"]["Muon"]) < result["race"]["SGD"]
     accuracy = result["initializations"]
-    assert accuracy["zeros"] == accuracy["too small"] < 0.34 and accuracy["He, ReLU"] > 0.9
+    assert accuracy["zeros"] == accuracy["too small"] < 0.34 and accuracy["He"] > 0.9
     assert result["clipping"][0.3][0] < 0.3 < result["clipping"][math.inf][0]
 
 
@@ -896,7 +895,7 @@ def test_07_distortion():
     dot = np.zeros((28, 28), np.float32)
     dot[13:15, 13:15] = 1
     moved = [mnist.distort(RNG, dot.reshape(1, 784)).reshape(28, 28) for _ in range(200)]
-    middle = [np.einsum("ij,kij->k", image / image.sum(), mnist.GRID) for image in moved]
+    middle = [mnist.GRID @ image.ravel() / image.sum() for image in moved]
     assert np.abs(np.mean(middle, 0)).max() < 0.5 < np.std(middle, 0).min() < 2
 
 
@@ -912,7 +911,7 @@ def test_07_stays_float32_and_is_the_same_twice(folder, capsys, monkeypatch):
     assert {array.dtype for array in nets[0]} == {np.dtype(np.float32)}
     assert mnist.to_float(np.array([0, 255], np.uint8)).tolist() == [0, 1]
     assert mnist.to_float(np.zeros(1, np.uint8)).dtype == np.float32
-    assert "test accuracy" in capsys.readouterr().out.splitlines()[-1]
+    assert "test accuracy" in capsys.readouterr().out.splitlines()[-2]
 
 
 def test_07_divergence_is_named(folder, capsys):
@@ -926,11 +925,11 @@ def test_07_smoothed_targets():
     z, y = np.zeros((1, 10)), np.array([1])
     z[0, 1] = math.log(9)
     expected = -0.955 * math.log(9 / 18) - 9 * 0.005 * math.log(1 / 18)
-    assert np.isclose(mnist.label_smoothing_loss(mnist.Tensor(z), y).data, expected)
+    assert np.isclose(mnist.smoothed_cross_entropy(mnist.Tensor(z), y).data, expected)
     z, y = normal(4, 10), np.array([3, 0, 9, 3])
     logits = mnist.Tensor(z)
-    mnist.label_smoothing_loss(logits, y).backward()
-    value = lambda: mnist.label_smoothing_loss(mnist.Tensor(z), y).data.item()
+    mnist.smoothed_cross_entropy(logits, y).backward()
+    value = lambda: mnist.smoothed_cross_entropy(mnist.Tensor(z), y).data.item()
     assert relative_error(logits.grad, numeric_gradient(value, z)) < 1e-6
 
 
@@ -963,25 +962,30 @@ def test_07_files_of_ones_own_in_data(folder, capsys):
 
 # ---- 08 to 10 -----------------------------------------------------------------------------------
 
-def test_08_merges_by_hand(capsys):
+def test_08_merges_by_hand():
     """aaabdaaabac: aa becomes Z, ab becomes Y, ZY becomes X, and XdXac remains."""
-    pairs, tokens = embed.learn_merges("aaabdaaabac", 3)
-    assert tokens[256:] == [b"aa", b"ab", b"aaab"] and pairs[2] == (256, 257)
-    assert embed.encode_bytes("aaabdaaabac", pairs).tolist() == [258, 100, 258, 97, 99]
-    for run, merged in (([1] * 5, [9, 9, 1]), ([1, 1, 2, 1, 1, 1, 1], [9, 2, 9, 9]), ([1], [1])):
-        assert embed.merge(np.array(run), 1, 1, 9).tolist() == merged
+    merges, tokens = embed.learn_merges("aaabdaaabac", 3)
+    assert tokens[256:] == [b"aa", b"ab", b"aaab"]
+    assert merges == [(97, 97, 4), (97, 98, 2), (256, 257, 2)]
+    assert embed.encode_bytes("aaabdaaabac", merges) == [258, 100, 258, 97, 99]
+    assert embed.encode_bytes("aaaaa", merges) == [256, 256, 97]        # from left to right
+    assert embed.encode_bytes("low lower", [(108, 111, 2), (256, 119, 2)]) == [257, 32, 257, 101,
+                                                                               114]
     assert len(embed.learn_merges("abcd", 3)[0]) == 0   # no pair occurs twice
+    table = embed.count_pairs("abab", 128)
+    assert table[97, 98] == 2 and table[98, 97] == 1 and table.sum() == 3
+    assert embed.split_words("I do, don't I?") == ["I", " do", ",", " don't", " I", "?"]
 
 
-def test_08_tokens_are_lossless(capsys):
+def test_08_tokens_are_lossless():
     strange = ["", "aaaaa", "\0\t\r\n\x7f", "\u0645\u0631\u062d", "\u6f22\u5b57",  # Arabic, Chinese
                "\ufeff\U0010ffff", "\U0001f469\u200d\U0001f680"]              # an emoji of three
     points = [np.setdiff1d(RNG.integers(0x110000, size=9), range(0xd800, 0xe000)) for _ in "x" * 99]
     texts = strange + ["".join(map(chr, code)) for code in points] + [TEXT, TEXT[::-1]]
-    pairs, tokens = embed.learn_merges(" ".join(texts), 200)
-    assert len(pairs) == 200
+    merges, tokens = embed.learn_merges(" ".join(texts), 200)
+    assert len(merges) == 200
     for text in texts:
-        ids = embed.encode_bytes(text, pairs)
+        ids = embed.encode_bytes(text, merges)
         assert embed.decode_bytes(ids, tokens) == text
         assert b"".join(tokens[i] for i in ids) == text.encode()
         assert "".join(embed.split_words(text)) == text
@@ -1015,17 +1019,19 @@ def test_08_positions_by_hand():
 def test_08_a_text_of_few_words(folder, capsys):
     Path("numbers").write_text("1234567890 " * 100, encoding="utf-8")
     result = embed.main(data="numbers", merges=5, steps=5)
-    assert math.isnan(result["same_kind"]) and "too few" in capsys.readouterr().out
+    assert result["nearest"] == {} and "too few" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not SHAKESPEARE.exists(), reason="data/tinyshakespeare.txt is not there")
 def test_08_shakespeare(folder, capsys):
     shutil.copytree(HERE / "data", "data")
-    result = embed.main(merges=50, steps=250)
-    assert 0.95 > result["same_kind"] > 0.4 > 0.15 > result["chance"]
+    result = embed.main(merges=50, steps=500)
+    for word, others in {"thou": "wilt hast dost", "father": "mother son daughter brother",
+                         "will": "shall must can"}.items():
+        assert set(result["nearest"][word]) & set(others.split())
     lengths = [length for _, length in result["tokens"].values()]
     assert 1.3 < result["tokens"]["bytes, 50 merges"][1] < max(lengths) < 5
-    assert min(result["moved"].values()) > 0.1
+    assert result["changes"]["sinusoidal"] < 1e-12
 
 
 def test_09_attention_by_hand():
@@ -1556,12 +1562,12 @@ TROUBLE = """
     --activation=none               --activation must be one of identity, sigmoid, tanh
     --activation=                   --activation must be one of identity, sigmoid, tanh
 04_backprop
-    --lr=1e8                        training diverges at step 1: lower --lr
+    --lr=1e8                        the training diverges: lower --lr
 05_autograd
-    --lr=1e8                        training diverges at step 1: lower --lr
+    --lr=1e8                        the training diverges: lower --lr
 07_mnist
     --batch=60                      --batch must be at most 55, the images to train on
-    --lr=1e8                        training diverges in epoch 1: lower --lr
+    --lr=1e8                        the training diverges in epoch 1: lower --lr
     --data=absent                   cannot read absent/train-images-idx3-ubyte.gz: [Errno 2]
     --data=text.txt                 cannot read text.txt/train-images-idx3-ubyte.gz
 08_embed
@@ -1569,6 +1575,7 @@ TROUBLE = """
     --data=.                        cannot read .
     --data=empty                    empty has 0 characters, fewer than 1000
     --data=binary                   binary is not UTF-8 text
+    --data=long.txt --lr=1e8        the training of word vectors diverges: lower --lr
 09_attention
     --pairs=11                      --pairs must be between 2 and 10: there are ten digits
     --channels=6                    --channels must be a multiple of 4
@@ -1617,6 +1624,7 @@ def troubled(tmp_path_factory):
     """A folder with a text of 880 characters, few digits, and all that can be wrong with a file."""
     folder = tmp_path_factory.mktemp("troubled")
     (folder / "text.txt").write_text(TEXT + "1234567890 & so on.\n", encoding="utf-8")
+    (folder / "long.txt").write_text(TEXT * 9, encoding="utf-8")
     (folder / "abc.txt").write_text("abc" * 300, encoding="utf-8")
     (folder / "empty").write_bytes(b"")
     (folder / "binary").write_bytes(bytes(range(256)))
@@ -1679,7 +1687,7 @@ def test_a_checkpoint_is_read_with_care(folder):
 
 @pytest.mark.parametrize("script, flags", [
     ("02_activations", ["--lr=5", "--steps=500"]), ("02_activations", ["--lr=1e8"]),
-    ("08_embed", ["--lr=1e8"]), ("10_block", ["--lr=9e8"])])
+    ("10_block", ["--lr=9e8"])])
 def test_divergence_is_a_row_of_the_table(script, flags, tmp_path):
     result = run(f"{script}.py", *FLAGS[script], *flags, folder=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -1714,12 +1722,13 @@ def test_numbers_from_numpy_in_a_notebook(path, folder, capsys):
     arguments = {"07_mnist": {"data": Path("own"), "batch": np.int64(8)},
                  "08_embed": {"data": Path("long.txt")},
                  "11_gpt": {"data": Path("text.txt"), "out": Path("a.npz")}}.get(path.stem, {})
-    Path("long.txt").write_text(TEXT * 2, encoding="utf-8")
+    Path("long.txt").write_text(TEXT * 9, encoding="utf-8")
     for flag in FLAGS[path.stem]:
         name, _, value = flag.removeprefix("--").partition("=")
         arguments[name] = np.float64(value) if "." in value or name == "budget" else np.int64(value)
     methods, called = watch(script.Tensor) if hasattr(script, "Tensor") else (set(), set())
     script.main(**arguments)
+    called |= {"relu"} & methods                        # a default argument of mlp
     assert called == methods or path.stem == "05_autograd"      # nothing is carried for nothing
     if path.stem == "11_gpt":
         assert script.main(resume=Path("a.npz"), steps=np.int64(9))["steps"] == 9
