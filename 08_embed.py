@@ -295,13 +295,13 @@ def show_embedding(rng):
     ids = np.array([vocabulary.index(word) for word in words])
     W = rng.standard_normal((4, 3))
     onehot = np.eye(4)[ids]                             # (6, 4)
-    assert np.array_equal(onehot @ W, W[ids])
+    same = "is" if np.array_equal(onehot @ W, W[ids]) else "is not"
     tensor = Tensor(np.zeros((4, 1)))                   # one column is enough to count with
     embedding(tensor, ids).sum().backward()             # each of the six rows gets 1
     naive = np.zeros((4, 1))
     naive[ids] += np.ones((6, 1))
     print(f"""
-"to be or not to be" has the ids {ids}, and onehot @ W is W[ids], to the last bit.
+"to be or not to be" has the ids {ids}, and onehot @ W {same} W[ids], to the last bit.
 If the gradient of each of the six rows is 1, then dW for {", ".join(vocabulary)} is
   {tensor.grad.ravel()}  by onehot.T @ g
   {naive.ravel()}  by dW[ids] += g, which is wrong: of repeated ids only the last one counts""")
