@@ -4,18 +4,18 @@ A neuron multiplies its input x by a weight w, adds a bias b, and predicts
 w x + b. Ours starts with w = 0 and b = 0: whatever the thermometer shows, it
 predicts 0 degrees Fahrenheit. We have seven readings with the right answers,
 so we can measure how wrong the predictions are. We put that in one number and
-call it the loss. Learning means repeating three steps:
+call it the loss. Learning means doing three things again and again:
 
     find out how the loss changes when w grows a little, and when b does;
     move w and b a little in the direction in which the loss falls;
     start again.
 
-File 11 is a GPT, a program that writes text. It learns by the same three
-steps, with 803,584 such numbers (parameters) instead of 2.
+File 11 is a GPT, a program that writes text. It learns in the same way, with
+803,584 such numbers (weights, also called parameters) instead of 2.
 
 Run           python 01_neuron.py
-Expect        0.2 s. Three trainings: one gets worse and worse, one crawls, and
-              one ends at F = 1.8000 C + 32.0000
+Expect        0.2 s. Three runs: one gets worse and worse, one crawls, and one
+              ends at F = 1.8000 C + 32.0000
 Try           --lr=0.9    larger steps, which jump across the goal, yet the loss
                           falls exactly as with the default of 0.1
               --lr=1.01   a little too large: the loss grows
@@ -27,7 +27,7 @@ import argparse, inspect, os, sys
 
 import numpy as np
 
-CELSIUS = np.array([-40.0, -10.0, 0.0, 8.0, 15.0, 22.0, 38.0])      # seven readings
+CELSIUS = np.array([-40.0, -10.0, 0.0, 8.0, 15.0, 22.0, 38.0])  # seven readings
 
 
 # ---- new here: prediction, loss, gradient, descent ------------------------------------------
@@ -46,15 +46,15 @@ def mean_squared_error(x, y, w, b):
     return np.mean((predict(x, w, b) - y) ** 2)
 
 
-# To know which way to move, we need two slopes: how fast the loss L grows when
-# w alone is increased, dL/dw, and when b alone is, dL/db. Both together are
-# called the gradient. Take one example, with the error e = w x + b - y and the
-# loss e^2. The slope of e^2 is 2 e, so by the chain rule
+# To know which way to move, we need two slopes (derivatives): how fast the
+# loss L grows when w alone is increased, dL/dw, and when b alone is, dL/db.
+# Both are called the gradient. Take one example, with the error e = w x + b -
+# y and the loss e^2. The slope of e^2 is 2 e, so by the chain rule
 #     d(e^2)/dw = 2 e * de/dw = 2 e * x    (if w grows by 1, e grows by x)
 #     d(e^2)/db = 2 e * de/db = 2 e        (if b grows by 1, e grows by 1)
-# L is the mean over seven examples, and slopes add up as the terms of a sum do,
-# so its slopes are the means of these. At w = b = 0 they are dL/dw = -2316 and
-# dL/db = -81. Both are negative: the loss falls when w or b grows, so both
+# L is the mean over seven examples, and slopes add up as the terms of a sum
+# do, so its slopes are the means of these. At w = b = 0 they are dL/dw = -2316
+# and dL/db = -81. Both are negative: the loss falls when w or b grows, so both
 # should grow.
 
 def gradient(x, y, w, b):
@@ -65,18 +65,19 @@ def gradient(x, y, w, b):
 
 # The gradient says in which direction to move, but not how far. A simple rule:
 # the steeper, the farther. Move by the slope times a small number, the
-# learning rate lr. With lr = 0.0001 (why so small, see below) the first step
-# makes w = 0.2316 and b = 0.0081, and the loss falls from 3380 to 2873.
+# learning rate lr, and repeat: this is gradient descent. With lr = 0.0001 (why
+# so small, see below) the first step makes w = 0.2316 and b = 0.0081, and the
+# loss falls from 3380 to 2873.
 
 def gradient_descent(x, y, lr, steps):
     """Learn from w = b = 0. Returns w, b, and the loss at the start and after each step."""
     w = b = 0.0
     losses = [mean_squared_error(x, y, w, b)]
     for _ in range(steps):
-        if losses[-1] > 1e12:           # the loss explodes: stop before it overflows
+        if losses[-1] > 1e12:     # the loss explodes: stop before it overflows
             break
         dw, db = gradient(x, y, w, b)   # the slopes dL/dw and dL/db
-        w -= lr * dw                    # minus: where the slope is positive, w must shrink
+        w -= lr * dw        # minus: where the slope is positive, w must shrink
         b -= lr * db
         losses.append(mean_squared_error(x, y, w, b))
     return w, b, losses
@@ -84,9 +85,9 @@ def gradient_descent(x, y, lr, steps):
 
 # ---- new here: is the gradient right? -------------------------------------------------------
 # A slope can be measured: compute the loss a tiny eps above and eps below, and
-# divide the difference by the distance, 2 eps. (If eps were much smaller still,
-# the difference would be lost in rounding.) Every gradient that is derived in
-# this course is checked in this way.
+# divide the difference by the distance, 2 eps. (If eps were much smaller
+# still, the difference would be lost in rounding.) Every gradient that is
+# derived in this course is checked in this way.
 
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
@@ -94,7 +95,7 @@ def numeric_gradient(f, values, eps=1e-7):
     f takes no arguments: it reads the array by itself. So we change one entry
     at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array
         original = values[i]
         values[i] = original + eps
@@ -110,30 +111,30 @@ def relative_error(found, expected):
     """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes, as in later files.
+    different shapes.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    found = np.concatenate([np.ravel(entry) for entry in found])  # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
 
 # ---- new here: how large may the learning rate be? ------------------------------------------
 # Hold b still and draw the loss over w. Each e^2 is the square of a straight
-# line in w, so the curve is a parabola, a valley with its bottom at the best w.
-# There the slope is 0. If w grows by 1, each error e grows by x, so the slope,
-# the mean of 2 e * x, grows by the mean of 2 x * x. Call this number c, the
-# curvature. At the distance D from the bottom the slope is then c * D. A step
-# goes lr * c * D towards the bottom and leaves the distance (1 - lr * c) * D,
-# where a negative number means the other side:
+# line in w, so the curve is a parabola, a valley with its bottom at the best
+# w. There the slope is 0. If w grows by 1, each error e grows by x, so the
+# slope, the mean of 2 e * x, grows by the mean of 2 x * x. Call this number c,
+# the curvature. At the distance D from the bottom the slope is then c * D. A
+# step goes lr * c * D towards the bottom and leaves the distance (1 - lr * c)
+# * D, where a negative number means the other side:
 #     lr below 1/c            the step stops short of the bottom;
 #     lr = 1/c                it lands on the bottom;
 #     lr between 1/c and 2/c  it lands on the other side, but nearer than before;
 #     lr above 2/c            it lands farther away each time: training diverges.
 # On our readings c is 1119 for w. For b it is 2, because each error grows by 1
-# instead of x. So the limit is 2/1119 = 0.0018 for w and 2/2 = 1 for b, and the
-# smaller one counts, as both share one learning rate. But at lr = 0.0018 a step
-# leaves 1 - 0.0018 * 2 = 99.64 % of b's distance. It is 32 degrees at first,
-# from 0 to 32, and after 100 steps 0.9964^100 = 70 % of them are left.
+# instead of x. So the limit is 2/1119 = 0.0018 for w and 2/2 = 1 for b, and
+# the smaller one counts, as both share one learning rate. But at lr = 0.0018 a
+# step leaves 1 - 0.0018 * 2 = 99.64 % of b's distance. It is 32 degrees at
+# first, from 0 to 32, and after 100 steps 0.9964^100 = 70 % of them are left.
 #
 # The cure is to scale the inputs: x becomes (x - mean) / std. The standard
 # deviation std is the typical distance from the mean, the root of the mean of
@@ -151,7 +152,7 @@ def check_gradient(x, y):
     """Compare gradient with measured slopes, at some w and b; returns the relative error."""
     weights = np.array([0.7, -3.0])
 
-    def loss():                                 # reads weights afresh at each call
+    def loss():                             # reads weights afresh at each call
         return mean_squared_error(x, y, *weights)
     mismatch = relative_error(gradient(x, y, *weights), numeric_gradient(loss, weights))
     print(f"Gradient against measured slopes: relative error {mismatch:.0e}")
@@ -182,7 +183,7 @@ def main(lr=0.1, steps=100, noise=0.0):
     x = CELSIUS
     y = 1.8 * x + 32                            # the right answers
     error = check_gradient(x, y)
-    y += noise * np.random.default_rng(0).standard_normal(len(x))   # around 0, about 1 in size
+    y += noise * np.random.default_rng(0).standard_normal(len(x))  # around 0, about 1 in size
 
     curvature = 2 * np.mean(x * x)
     limit = 2 / curvature
@@ -196,7 +197,8 @@ def main(lr=0.1, steps=100, noise=0.0):
                ".": ("2 % below the limit", crawling),
                "o": (f"scaled inputs, lr {lr:g}", converging)})
 
-    # Back to degrees: w (x - mean) / std + b = (w / std) x + (b - w mean / std)
+    # Back to degrees: w (x - mean) / std + b = (w / std) x + (b - w mean /
+    # std)
     b = b - w * x.mean() / x.std()
     w = w / x.std()
     print(f"\nLearned: F = {w:.4f} C + {b:.4f}. 37 and 100 were not among the readings.\n")

@@ -8,7 +8,7 @@ But for XOR the left side would have to be positive, and the right side not.
 
 Several neurons can, if something curved or bent stands between them. Take
 max(z, 0), which replaces negative numbers by 0, two neurons side by side, and a
-third one that reads them:
+third one that reads them, together a small network:
     h1 = max(x1 + x2, 0)      h2 = max(x1 + x2 - 1, 0)      answer h1 - 2 h2
 For x1 + x2 = 0, 1 and 2 the answer is 0, 1 and 0: XOR. This file lets a network
 find such weights by itself. Functions like max(z, 0) are called activations, or
@@ -21,8 +21,8 @@ Try           --activation=relu   another picture: straight pieces
               --hidden=2          with two units, only four of the seven
                                   activations learn XOR
               --lr=5              longer steps: ReLU fails on XOR
-Left out      more than one hidden layer, and the proof of the gradients (04);
-              better ways to take a step (06)
+Left out      why layers are fast (03); more than one hidden layer, and the proof
+              of the gradients (04); better ways to take a step (06)
 Carried from  01: numeric_gradient, relative_error
 """
 import argparse, inspect, math, os, sys
@@ -34,7 +34,7 @@ import numpy as np
 #     sigmoid(x) = 1 / (1 + e^-x)    a smooth step from 0, far left, to 1, far right
 #     tanh(x) = 2 sigmoid(2x) - 1    the same, half as wide and twice as high, from -1 to 1
 #     relu(x) = max(x, 0)            0 to the left, x itself to the right
-# The program draws them. Their derivatives, which we shall need:
+# The program draws them. Their slopes, which we shall need:
 #     sigmoid    With u = 1 + e^-x, s = sigmoid(x) is 1 / u. The slope of 1 / u is
 #                -1 / u^2, and that of u is -e^-x, which is -(u - 1). Together
 #                (u - 1) / u^2 = (1 - 1 / u) * (1 / u) = (1 - s) * s. It is largest
@@ -56,46 +56,48 @@ def relu(x):
 
 
 # ---- new here: a hidden layer, its loss, and its gradients ----------------------------------
-# A layer is several neurons, also called units, side by side, each with weights
-# and a bias of its own. With two inputs and two units,
+# A layer is several neurons, also called units, side by side, each with
+# weights and a bias of its own. With two inputs and two units,
 #     a_1 = x_1 * W_11 + x_2 * W_21 + b_1
 #     a_2 = x_1 * W_12 + x_2 * W_22 + b_2
-# so column k of the table W holds the weights of unit k. The matrix product
-# X @ W computes this for many examples, the rows of X, at once. For entry (i, k)
-# it multiplies row i of X and column k of W entry by entry, and adds up.
+# so column k of the table W holds the weights of unit k. The matrix product X
+# @ W computes this for many examples, the rows of X, at once. Entry (i, k) is
+# the dot product of row i of X and column k of W: multiply entry by entry, add
+# up.
 #     [1 2]     [1 0]     [1*1 + 2*3   1*0 + 2*5]     [ 7 10]
 #     [3 4]  @  [3 5]  =  [3*1 + 4*3   3*0 + 4*5]  =  [15 20]
-# Our network has N examples with D inputs, K units with an activation f, and
-# one more neuron that combines them. The units are called hidden, because only
-# that last neuron's answer is seen.
+# Our network takes N examples with D inputs, and has K units with an
+# activation f, and one more neuron that combines them. The units are called
+# hidden, because only that last neuron's answer is seen.
 #     a = X @ W1 + b1       (N, K) = (N, D) @ (D, K) + (K,), b1 added to each row
 #     h = f(a)              (N, K)
 #     z = h @ W2 + b2       (N, 1) = (N, K) @ (K, 1) + (1,)
 #
-# Without f, z = (X @ W1) @ W2 = X @ (W1 @ W2), leaving out the biases, for brackets
-# may be moved in products of matrices. That is one layer with the weights
-# W1 @ W2. However many linear layers we stack, they do no more than one.
+# Without f, z = (X @ W1) @ W2 = X @ (W1 @ W2), leaving out the biases, for
+# brackets may be moved in products of matrices. That is one layer with the
+# weights W1 @ W2. Layers without an activation are called linear: however many
+# we stack, they do no more than one.
 #
 # The answers y are 1 or 0. z can be any number; sigmoid(z) lies between 0 and
 # 1, and we read it as the probability, in the network's opinion, that the
 # answer is 1. (z itself is called the logit.) A good loss is 0 if the right
 # answer has probability 1, and grows without limit as it is ruled out. Minus
 # the natural logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69, -ln 0.01 = 4.6.
-# With sigmoid(z) = e^z / (e^z + 1), which is 1 / (1 + e^-z) times e^z above and
-# below, 1 - sigmoid(z) = 1 / (e^z + 1), and ln(p / q) = ln p - ln q,
+# With sigmoid(z) = e^z / (e^z + 1), which is 1 / (1 + e^-z) times e^z above
+# and below, 1 - sigmoid(z) = 1 / (e^z + 1), and ln(p / q) = ln p - ln q,
 #     y = 1    -ln(sigmoid(z))     = ln(e^z + 1) - ln(e^z) = ln(1 + e^z) - z
 #     y = 0    -ln(1 - sigmoid(z)) = ln(e^z + 1) - ln(1)   = ln(1 + e^z)
-# In one formula, as y is 1 or 0, L = ln(1 + e^z) - y * z. The slope of ln(u) is
-# 1 / u, and that of e^z is e^z, so
+# In one formula, as y is 1 or 0, L = ln(1 + e^z) - y * z. The slope of ln(u)
+# is 1 / u, and that of e^z is e^z, so
 #     dL/dz = e^z / (1 + e^z) - y = sigmoid(z) - y       the error, as in 01
 #
 # The other slopes follow backwards, by the chain rule. Write dz for dL/dz, and
-# so on. In z = h_1 * v_1 + h_2 * v_2 + ..., where v is W2, v_1 is multiplied by
-# h_1, as w was by x in 01: its slope is h_1 * dz, added up over all examples. And
-# h_1 is multiplied by v_1: dh_1 = v_1 * dz. Through f it becomes da_1 = dh_1 times
-# the slope of f at a_1. Then W1 is to a what W2 is to z. File 04 proves the
-# products of matrices; here we measure that they are right. In the code .T
-# turns rows into columns, and * goes entry by entry.
+# so on. In z = h_1 * v_1 + h_2 * v_2 + ..., where v is W2, v_1 is multiplied
+# by h_1, as w was by x in 01: its slope is h_1 * dz, added up over all
+# examples. And h_1 is multiplied by v_1: dh_1 = v_1 * dz. Through f it becomes
+# da_1 = dh_1 times the slope of f at a_1. Then W1 is to a what W2 is to z.
+# File 04 derives the products of matrices; here we measure that they are
+# right. In the code .T turns rows into columns, and * goes entry by entry.
 
 def loss_and_gradients(weights, X, y, name):
     """Loss of the network on X (N, D) and y (N, 1), and its gradients, named like the weights."""
@@ -103,21 +105,22 @@ def loss_and_gradients(weights, X, y, name):
     a = X @ weights["W1"] + weights["b1"]               # (N, K)
     h = f(a)                                            # (N, K)
     z = h @ weights["W2"] + weights["b2"]               # (N, 1)
-    loss = np.mean(np.logaddexp(0, z) - y * z)          # logaddexp(0, z) = ln(e^0 + e^z)
+    loss = np.mean(np.logaddexp(0, z) - y * z)  # logaddexp(0, z) = ln(e^0 + e^z)
 
-    dz = (sigmoid(z) - y) / len(X)                      # / N, because L is a mean
-    dW2 = h.T @ dz                                      # (K, 1) = (K, N) @ (N, 1)
+    dz = (sigmoid(z) - y) / len(X)                   # / N, because L is a mean
+    dW2 = h.T @ dz                                   # (K, 1) = (K, N) @ (N, 1)
     db2 = dz.sum(0)                                     # over the examples
-    dh = dz @ weights["W2"].T                           # (N, K) = (N, 1) @ (1, K)
+    dh = dz @ weights["W2"].T                        # (N, K) = (N, 1) @ (1, K)
     da = dh * slope(a)                                  # through f
-    dW1 = X.T @ da                                      # (D, K) = (D, N) @ (N, K)
+    dW1 = X.T @ da                                   # (D, K) = (D, N) @ (N, K)
     db1 = da.sum(0)
     return loss, {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
 
 
-# The first weights are random, because units that start alike would stay alike.
-# A sum of D random terms is about sqrt(D) times as large as one of them (06),
-# so dividing by sqrt(D) keeps a about as large as X.
+# The first weights are random, because units that start alike get equal
+# gradients and stay alike. A sum of D random terms is about sqrt(D) times as
+# large as one of them (06), so dividing by sqrt(D) keeps a about as large as
+# X.
 
 def init_two_layers(rng, D, K):
     """Random weights around 0, of size about 1 / sqrt(inputs); biases 0."""
@@ -142,10 +145,10 @@ def train_two_layers(weights, X, y, name, steps, lr):
 
 
 # ---- new here: more activations -------------------------------------------------------------
-# Which one to use? ReLU is the usual first choice: it is cheap, and where it is
-# on, it passes the gradient on whole. Its variants avoid the flat part or the
-# corner; GPT-2 uses GELU, many newer networks SiLU. sigmoid belongs at the
-# output, where a probability is wanted.
+# Which one to use? ReLU is the usual first choice: it is cheap, and where it
+# is on, it passes the gradient on whole. Its variants avoid the flat part or
+# the corner; GPT-2, a language model of 2019, uses GELU, many newer networks
+# SiLU. sigmoid belongs at the output, where a probability is wanted.
 #     leaky      0.1 x instead of 0 on the left
 #     softplus   ln(1 + e^x), a smooth ReLU; slope e^x / (1 + e^x) = sigmoid(x)
 #     silu       x * s with s = sigmoid(x). By the product rule its slope is
@@ -186,8 +189,9 @@ ACTIVATIONS = {
 # sigmoid's slope is at most 1/4, and twenty factors of 1/4 make 1e-12: the
 # first layers of a deep network would learn nothing. ReLU's slope is 0 for
 # about half of the units. Half of the gradient's entries become 0, so the sum
-# of their squares is halved in each layer, and its root, the gradient's length,
-# shrinks by sqrt(2). Weights that are larger by sqrt(2) make up for that.
+# of their squares is halved in each layer, and its root, the gradient's
+# length, shrinks by sqrt(2). Weights that are larger by sqrt(2) make up for
+# that.
 
 def gradient_left(rng, name, depth, gain=1.0, width=64, samples=256):
     """The length of a gradient after it went back through `depth` layers, over that before.
@@ -202,10 +206,10 @@ def gradient_left(rng, name, depth, gain=1.0, width=64, samples=256):
         a = h @ W
         layers.append((W, slope(a)))
         h = f(a)
-    start = rng.standard_normal(h.shape)        # any gradient that arrives at the output
+    start = rng.standard_normal(h.shape)  # any gradient that arrives at the output
     dh = start
     for W, slope_of_a in reversed(layers):
-        dh = (dh * slope_of_a) @ W.T            # da, and then dh of the layer below
+        dh = (dh * slope_of_a) @ W.T       # da, and then dh of the layer below
     return np.linalg.norm(dh) / np.linalg.norm(start)
 
 
@@ -251,13 +255,13 @@ def circles(rng, n):
     radius = np.concatenate([np.sqrt(rng.random(n)), 1.5 + 0.7 * rng.random(n)])
     angle = rng.uniform(0, 2 * math.pi, 2 * n)
     X = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
-    return X, np.repeat([[0.0], [1.0]], n, 0)           # n rows of 0, then n rows of 1
+    return X, np.repeat([[0.0], [1.0]], n, 0)   # n rows of 0, then n rows of 1
 
 
 def check_activation(rng, name, X, y):
     """Measure the slopes of f, and of a small network's loss; returns both relative errors."""
     f, slope = ACTIVATIONS[name]
-    u = np.linspace(-3, 3, 40)                  # without 0, where ReLU has a corner
+    u = np.linspace(-3, 3, 40)             # without 0, where ReLU has a corner
     slope_error = relative_error(slope(u), (f(u + 1e-6) - f(u - 1e-6)) / 2e-6)
     weights = {key: rng.standard_normal(w.shape)
                for key, w in init_two_layers(rng, 2, 5).items()}
@@ -352,7 +356,7 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
     one_neuron_fails(rng)
     draw_activations()
     points, labels = circles(rng, 100)
-    with np.errstate(all="ignore"):             # a training that diverges overflows
+    with np.errstate(all="ignore"):        # a training that diverges overflows
         accuracy, errors, trained = compare_activations(rng, points, labels, hidden, steps, lr)
         draw_plane(trained[activation], activation, points, labels)
         left = vanishing_gradients(rng)
@@ -368,7 +372,7 @@ def numeric_gradient(f, values, eps=1e-7):
     f takes no arguments: it reads the array by itself. So we change one entry
     at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array
         original = values[i]
         values[i] = original + eps
@@ -384,9 +388,9 @@ def relative_error(found, expected):
     """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes, as in later files.
+    different shapes.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    found = np.concatenate([np.ravel(entry) for entry in found])  # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 

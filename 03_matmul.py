@@ -1,7 +1,7 @@
 """03  A layer is one matrix product, and that is why it is fast.
 
-A layer of K neurons, each with D weights and a bias, computes its outputs for N
-examples, called a batch, at once:
+A layer (02), before its activation, computes the outputs of K neurons, or units,
+each with D weights and a bias, for N examples, called a batch, at once:
 
     Y = X @ W + b        shapes (N, K) = (N, D) @ (D, K) + (K,)
     Y_ij = X_i1 * W_1j + X_i2 * W_2j + ... + X_iD * W_Dj + b_j
@@ -17,7 +17,7 @@ Expect        5 s. One product is some ten thousand times as fast as three
 Try           --batch=1     a single example: hundreds instead of ten thousand
               --size=2048   in the last table, W takes 16 MiB instead of 4
 Left out      how BLAS, the library behind NumPy's @, cuts matrices into tiles
-              that fit the caches
+              that fit the caches; the way back, to the gradients (04)
 """
 import argparse, inspect, os, sys, timeit
 
@@ -27,9 +27,9 @@ import numpy as np
 
 
 # ---- new here: one layer, four times --------------------------------------------------------
-# For each single multiplication, Python has to find out what X[i, d] and
-# W[d, j] are, fetch them, make a new number object of the product, and so on.
-# NumPy does this once for whole arrays. For @ it calls a compiled library (BLAS)
+# For each single multiplication, Python has to find out what X[i, d] and W[d,
+# j] are, fetch them, make a new number object of the product, and so on. NumPy
+# does this once for whole arrays. For @ it calls a compiled library (BLAS)
 # that handles several numbers with one instruction, and shares the work among
 # the processor's cores.
 
@@ -47,22 +47,22 @@ def layer_by_numbers(X, W, b):
 
 def layer_by_neurons(X, W, b):
     """One dot product for each example and neuron: NumPy runs the innermost loop."""
-    return np.array([[x @ w + b_j for w, b_j in zip(W.T, b)]    # (D,) @ (D,) -> one number
-                     for x in X])               # the rows of W.T are the columns of W
+    return np.array([[x @ w + b_j for w, b_j in zip(W.T, b)]  # (D,) @ (D,) -> one number
+                     for x in X])        # the rows of W.T are the columns of W
 
 
 def layer_by_examples(X, W, b):
     """One product of a row and a matrix for each example: NumPy runs two loops."""
-    return np.array([x @ W + b for x in X])               # (D,) @ (D, K) -> (K,)
+    return np.array([x @ W + b for x in X])             # (D,) @ (D, K) -> (K,)
 
 
 def layer(X, W, b):
     """One matrix product for the whole batch: no loop is left in Python."""
-    return X @ W + b                           # (N, D) @ (D, K) + (K,) -> (N, K)
+    return X @ W + b                         # (N, D) @ (D, K) + (K,) -> (N, K)
 
 
-# In X @ W + b, X @ W has N rows of K numbers, and b has K numbers. NumPy adds b
-# to each row, as if it had been copied N times. This is called broadcasting.
+# In X @ W + b, X @ W has N rows of K numbers, and b has K numbers. NumPy adds
+# b to each row, as if it had been copied N times. This is called broadcasting.
 
 def random_layer(rng, N, D, K, dtype=np.float32):
     """Random X (N, D), W (D, K), b (K,); a float32 takes 4 bytes, a float64 takes 8."""
@@ -72,8 +72,8 @@ def random_layer(rng, N, D, K, dtype=np.float32):
 # ---- new here: what limits the speed? -------------------------------------------------------
 # Memory delivers numbers, and the processor multiplies them. Both work at the
 # same time, so the slower one decides (the roofline model, Williams 2009). The
-# product X @ W takes about 2 N D K operations. In float32 it has to move X, W and
-# the result, each once:
+# product X @ W takes about 2 N D K operations. In float32 it has to move X, W
+# and the result, each once:
 #     4 (N D + D K + N K) bytes
 # For one example (N = 1) nearly all of these bytes are W. Each weight takes 4
 # bytes and serves 2 operations: half an operation for each byte. In a batch

@@ -1,11 +1,11 @@
 """04  Backpropagation: every gradient of a deep network, by hand.
 
-A multilayer perceptron is a chain of layers as in 03, with a nonlinearity
+A multilayer perceptron is a chain of layers as in 03, with an activation (02)
 between them. To train it we need the slope of the loss with respect to every
 weight of every layer. We could measure them as in 01: move each weight up and
-down and compute the loss again. The network below has 1,251 weights and biases, which
-would take 2,502 passes through it. Backpropagation finds all the slopes at
-once, and the loss too, in the time of about three passes.
+down, and compute the loss again. The network below has 1,251 weights and
+biases, which would take 2,502 passes through it. Backpropagation finds all the
+slopes at once, and the loss too, in the time of about three passes.
 
 It rests on one fact. A number that feeds several others collects a sum: for
 each of these, how fast it grows with the number, times how fast L grows with
@@ -14,7 +14,7 @@ and v by 5 t, so L grows by 1 * 3 t + 2 * 5 t:
     dL/dx = 1 * 3 + 2 * 5 = 13        and indeed L = 3 x + 10 x = 13 x
 
 Run           python 04_backprop.py
-Expect        1 s; gradients agree with measured slopes to 1e-8; the network
+Expect        1 s. Gradients agree with measured slopes to 1e-8; the network
               learns to tell the three arms of a spiral apart: 100 %
 Try           --hidden=4    too few units: 82 % of the points
               --layers=1    no hidden layer, so only straight borders: 58 %
@@ -81,8 +81,8 @@ def softmax(z):
 
 def mean_loss(z, y):
     """The cross-entropy, averaged over the examples: z (N, K), y (N,)."""
-    z = z - z.max(1, keepdims=True)             # the shift cancels in the difference
-    rows = np.arange(len(y))                    # z[rows, y] takes entry y[i] of each row i
+    z = z - z.max(1, keepdims=True)       # the shift cancels in the difference
+    rows = np.arange(len(y))        # z[rows, y] takes entry y[i] of each row i
     return np.mean(np.log(np.exp(z).sum(1)) - z[rows, y])
 
 
@@ -119,7 +119,7 @@ def backward(net, h, z, y):
         db = da.sum(axis=0)
         gradients[l] = (dW, db)
 
-        if l > 0:                               # h_0 = X is data, and cannot change
+        if l > 0:                          # h_0 = X is data, and cannot change
             # Rule 4, the layer below. h_ij feeds every unit k of its example,
             # with the slope W_jk. So dh_ij is the sum over k of da_ik * W_jk,
             # row i of da times column j of W.T.
@@ -145,7 +145,7 @@ def spiral(rng, n, arms=3, noise=0.15):
 
 def check_backward(rng, layers, X, y):
     """Compare backward with measured slopes, on eight points; returns the relative error."""
-    net = [(rng.standard_normal(W.shape), rng.standard_normal(b.shape))     # b other than 0
+    net = [(rng.standard_normal(W.shape), rng.standard_normal(b.shape))  # b other than 0
            for W, b in init_net(rng, [2] + [8] * (layers - 1) + [3])]
     few = rng.choice(len(y), 8)
     X, y = X[few], y[few]
@@ -165,7 +165,7 @@ def check_backward(rng, layers, X, y):
 def print_progress(step, z, y):
     """Print a line on the logits z of all examples; returns loss and accuracy."""
     loss = mean_loss(z, y)
-    accuracy = np.mean(z.argmax(1) == y)        # the class with the largest logit
+    accuracy = np.mean(z.argmax(1) == y)     # the class with the largest logit
     print(f"{step:6} {loss:8.4f} {accuracy:9.1%}", flush=True)
     return loss, accuracy
 
@@ -177,7 +177,7 @@ def train_by_hand(net, X, y, lr, steps):
         h, z = forward(net, X)
         gradients = backward(net, h, z, y)
         for (W, b), (dW, db) in zip(net, gradients):
-            W -= lr * dW                        # in place: net holds these arrays
+            W -= lr * dW                     # in place: net holds these arrays
             b -= lr * db
         if step % max(1, steps // 10) == 0:
             print_progress(step, z, y)
@@ -223,9 +223,9 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
     """
     rng = np.random.default_rng(seed)
     X, y = spiral(rng, points)
-    error = check_backward(rng, min(layers, 4), X, y)   # to measure slopes takes long
+    error = check_backward(rng, min(layers, 4), X, y)  # to measure slopes takes long
     net = init_net(rng, [2] + [hidden] * (layers - 1) + [3])
-    with np.errstate(all="ignore"):             # a training that diverges overflows
+    with np.errstate(all="ignore"):        # a training that diverges overflows
         loss, accuracy = train_by_hand(net, X, y, lr, steps)
     if not loss < 1e3:                          # also true for nan
         sys.exit("error: the training diverges: lower --lr")
@@ -242,7 +242,7 @@ def numeric_gradient(f, values, eps=1e-7):
     f takes no arguments: it reads the array by itself. So we change one entry
     at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array
         original = values[i]
         values[i] = original + eps
@@ -258,9 +258,9 @@ def relative_error(found, expected):
     """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes, as in later files.
+    different shapes.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    found = np.concatenate([np.ravel(entry) for entry in found])  # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 

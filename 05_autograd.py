@@ -6,20 +6,20 @@ operations (+, *, matrix product, ReLU), and each of them has a simple
 derivative. If every result remembers what it was computed from, a program can
 apply the chain rule for us, from the loss back to every weight. This is called
 reverse-mode automatic differentiation (Linnainmaa 1970). From 07 on this course
-stands on such an engine, and so do the libraries.
+stands on such an engine, and so do libraries such as PyTorch.
 
     x = Tensor([1.0, 2.0])
     loss = (x * x).sum()        1 + 4 = 5
     loss.backward()             now x.grad is [2.0, 4.0], the slopes 2 x
 
 Run           python 05_autograd.py
-Expect        1 s; the gradients of every operation agree with measured slopes to
+Expect        1 s. The gradients of every operation agree with measured slopes to
               1e-8, and those of the network of 04 with the ones by hand to 1e-14
 Try           --activation=tanh   another network: nothing else has to change
               --lr=3              every ReLU dies (02), and p is 1/3 for each
                                   class: the loss stays at ln 3 = 1.0986
 Left out      gradients of gradients; whole layers as one operation, which is
-              faster (09 and 10)
+              faster (09 and 10); better ways to use a gradient (06)
 Carried from  01: numeric_gradient, relative_error.  04: init_net, forward,
               softmax, backward, spiral
 """
@@ -79,7 +79,7 @@ def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
+        for parent in to_visit.pop().parents or ():  # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -97,8 +97,8 @@ def small_graph(a, b):
 
 
 # What goes wrong without the order? Take a = 2 and b = 3, so c = 5 and d = 6.
-# c gets 1 from s, and 6, the value of d, from p: dL/dc = 7. d gets 1 from s, and
-# 5, the value of c, from p: dL/dd = 6. So
+# c gets 1 from s, and 6, the value of d, from p: dL/dc = 7. d gets 1 from s,
+# and 5, the value of c, from p: dL/dd = 6. So
 #     dL/da = 7 * 1 + 6 * b = 25          dL/db = 7 * 1 + 6 * a = 19
 # The version below hands on at once whatever a node holds. c hands on the 1
 # that it got from s, and later the whole 7, so that the 1 counts twice. The
@@ -115,9 +115,9 @@ def naive_backward(node):
 # ---- new here: the same for arrays ----------------------------------------------------------
 # An array that remembers how it was made is called a tensor, as in the
 # libraries. Let the array y be computed from the array x. The local slopes
-# dy_i/dx_j, one for each entry of y and each entry of x, are a large table, the
-# Jacobian. In 04 a layer makes 360 x 32 numbers (360 points, 32 units) out of
-# 360 x 32 others. Its Jacobian has 11,520 * 11,520 = 133 million entries,
+# dy_i/dx_j, one for each entry of y and each entry of x, are a large table,
+# the Jacobian. In 04 a layer makes 360 x 32 numbers (360 points, 32 units) out
+# of 360 x 32 others. Its Jacobian has 11,520 * 11,520 = 133 million entries,
 # nearly all of them 0, because a row of y depends on one row of x. Nobody
 # stores that. All that backward needs is, by the fact at the top of 04,
 #     dL/dx_j = sum over i of dL/dy_i * dy_i/dx_j
@@ -129,7 +129,7 @@ def naive_backward(node):
 # So a tensor remembers its parents and, in place of the slopes, a function,
 # vjp, which takes its own gradient and returns those of its parents.
 #
-# One thing is new with arrays: NumPy broadcasts. In X + b a single row b is
+# One thing is new with arrays: broadcasting (03). In X + b a single row b is
 # added to each of N rows, as the biases of 04 are. It feeds N rows, so its
 # gradient is the sum of N rows. What was copied forward is summed backward.
 # NumPy copies in two ways: to fit (2, 3, 4), an array (3, 1) first gets a new
@@ -139,7 +139,7 @@ def unbroadcast(grad, shape):
     """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
@@ -156,13 +156,13 @@ class Tensor:
     was computed from.
     """
 
-    __array_ufunc__ = None              # tells NumPy to leave array @ Tensor, and so on, to us
+    __array_ufunc__ = None  # tells NumPy to leave array @ Tensor, and so on, to us
     made = itertools.count()            # gives each Tensor a serial number
 
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
+        if self.data.dtype.kind in "iub":  # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -265,13 +265,13 @@ class Tensor:
         return self ** -1 * other
 
     # The matrix product y = A @ B: dA = g @ B.T and dB = A.T @ g, as in rules
-    # 4 and 2 of 04. That is all. The rest of the code only arranges shapes, for
-    # vectors and for stacks of matrices, which later files need; skip it at
-    # first. A vector counts as a matrix of one row or one column: None adds an
-    # axis of 1, and ... stands for all axes in front. An array of more than two
-    # axes is a stack of matrices, and .swapaxes(-1, -2) transposes each. If all
-    # of a stack meet the same matrix, their rows count as one tall matrix,
-    # because one large product is faster than many small ones (03).
+    # 4 and 2 of 04. That is all. The rest of the code only arranges shapes,
+    # for vectors and for stacks of matrices, which later files need; skip it
+    # at first. A vector counts as a matrix of one row or one column: None adds
+    # an axis of 1, and ... stands for all axes in front. An array of more than
+    # two axes is a stack of matrices, and .swapaxes(-1, -2) transposes each.
+    # If all of a stack meet the same matrix, their rows count as one tall
+    # matrix, because one large product is faster than many small ones (03).
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
@@ -305,8 +305,8 @@ class Tensor:
             return Tensor(x) @ self
         return Tensor(x @ self.data, (self,), lambda g: (as_rows(x).T @ as_rows(g),))
 
-    # Functions of each entry: g is multiplied by the function's derivative,
-    # entry by entry. Those of tanh and ReLU are derived in 02.
+    # Functions of each entry: g is multiplied by the function's slope, entry
+    # by entry. Those of tanh and ReLU are derived in 02.
 
     def exp(self):
         y = np.exp(self.data)
@@ -328,13 +328,13 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)          # summed axes stay as 1, so g fits a again
+        y = a.sum(axis, keepdims=True)  # summed axes stay as 1, so g fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
     def mean(self, axis=None, keepdims=False):
         total = self.sum(axis, keepdims)
-        return total * (total.data.size / self.data.size)   # 1 / the terms in each sum
+        return total * (total.data.size / self.data.size)  # 1 / the terms in each sum
 
     # These only move or pick entries, so each gradient goes back to where its
     # entry came from. In a[[0, 0]] two gradients go to one place, and add up:
@@ -365,14 +365,15 @@ class Tensor:
 
 def cross_entropy_in_steps(logits, targets):
     """cross_entropy, made of small operations."""
-    z = logits - logits.data.max(axis=1, keepdims=True)     # changes no loss, so no gradient
+    z = logits - logits.data.max(axis=1, keepdims=True)  # changes no loss, so no gradient
     return (z.exp().sum(1).log() - z[np.arange(len(targets)), targets]).mean()
 
 
 # But we know a shorter way to the gradient: rule 1 of 04 gives it at once,
 # dz = (p - onehot(y)) / N, where onehot(y) is 1 for the right class, else 0.
 # A whole formula may be one operation if we write down its vjp. It is faster
-# and needs less memory. 09, 10 and 11 use it.
+# and needs less memory. 07 and 08 do so with formulas of their own; this one
+# serves in 09 to 11.
 
 def cross_entropy(logits, targets):
     """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
@@ -405,7 +406,7 @@ def gradient_error(rng, f, *arrays):
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():                                 # reads the arrays afresh at each call
+    def loss():                          # reads the arrays afresh at each call
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
                           [numeric_gradient(loss, array) for array in arrays])
@@ -458,9 +459,10 @@ def as_tensors(weights):
     return [(Tensor(W), Tensor(b)) for W, b in weights]
 
 
-# The weights themselves stay plain arrays. As backward adds to .grad, the old
-# gradients would have to be cleared before each step. Instead, each step wraps
-# the arrays in new Tensors, whose .grad is empty.
+# The weights themselves stay plain arrays; params are the same as Tensors. As
+# backward adds to .grad, the old gradients would have to be cleared before
+# each step. Instead, each step wraps the arrays in new Tensors, whose .grad is
+# empty.
 
 def train_spiral(net, X, y, lr, steps, activation):
     """Gradient descent on the arrays of the network, in place; the last loss and accuracy."""
@@ -547,10 +549,10 @@ def main(activation="relu", hidden=32, steps=200, lr=0.3, seed=0):
     show_small_graph()
     errors = check_operations(rng)
     X, y = spiral(rng, 120)
-    net = [(W, rng.standard_normal(b.shape))    # with b = 0, a forgotten b would not show
+    net = [(W, rng.standard_normal(b.shape))  # with b = 0, a forgotten b would not show
            for W, b in init_net(rng, [2, hidden, hidden, 3])]
     difference = compare_with_04(net, X, y)
-    with np.errstate(all="ignore"):             # a training that diverges overflows
+    with np.errstate(all="ignore"):        # a training that diverges overflows
         loss, accuracy = train_spiral(net, X, y, lr, steps, getattr(Tensor, activation))
     if not loss < 1e3:                          # or nan
         sys.exit("error: the training diverges: lower --lr")
@@ -566,7 +568,7 @@ def numeric_gradient(f, values, eps=1e-7):
     f takes no arguments: it reads the array by itself. So we change one entry
     at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array
         original = values[i]
         values[i] = original + eps
@@ -582,9 +584,9 @@ def relative_error(found, expected):
     """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes, as in later files.
+    different shapes.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    found = np.concatenate([np.ravel(entry) for entry in found])  # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
@@ -626,7 +628,7 @@ def backward(net, h, z, y):
         dW = h[l].T @ da                        # (D_l, N) @ (N, D_(l+1))
         db = da.sum(axis=0)
         gradients[l] = (dW, db)
-        if l > 0:                               # h_0 = X is data, and cannot change
+        if l > 0:                          # h_0 = X is data, and cannot change
             dh = da @ W.T                       # (N, D_(l+1)) @ (D_(l+1), D_l)
             da = dh * (h[l] > 0)                # and on to that layer
     return gradients

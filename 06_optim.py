@@ -12,13 +12,13 @@ changes during the training, which random weights it starts from, and what is
 done about a gradient that is far too large.
 
 Run           python 06_optim.py
-Expect        4 to 6 s; on a spiral with five arms the loss ends near 0.1 for
-              plain descent, 0.003 for Adam and 0.002 for Muon
+Expect        4 to 6 s. On a spiral with five arms the loss ends near 0.1 for
+              plain gradient descent, 0.003 for Adam and 0.002 for Muon
 Try           --steps=50     hardly any time: Adam and Muon still reach 0.08,
-                             plain descent 0.8
-              --steps=1000   20 s: even plain descent comes below 0.01
+                             plain gradient descent 0.8
+              --steps=1000   20 s: even plain gradient descent comes below 0.01
 Left out      methods that use second derivatives; how to choose a learning
-              rate without trying several
+              rate without trying several; a real task (07)
 Carried from  04: init_net, forward, softmax, mean_loss, backward, spiral
 """
 import argparse, inspect, math, os, sys
@@ -28,17 +28,17 @@ import numpy as np
 
 # ---- new here: optimizers -------------------------------------------------------------------
 # Each optimizer changes the array w in place, given its gradient dw. The dict
-# state is its memory: what it keeps there comes back in the next step. The
-# optimizers need only arrays, so it makes no difference whether dw was derived
-# by hand, as here, or by an engine, as from 07 on.
+# state is its memory: what it keeps there comes back in the next step. An
+# optimizer does not care where dw comes from. Here it comes from 04, by hand,
+# which keeps this file short; from 07 on it comes from the engine of 05.
 
 def sgd(w, dw, state, lr):
     """Gradient descent; stochastic (random), SGD, if dw is of a mini-batch (Robbins 1951)."""
     w -= lr * dw
 
 
-# Momentum. Picture a long, narrow valley. With a large lr each step lands on the
-# opposite slope (01), so across the valley dw flips its sign in every step;
+# Momentum. Picture a long, narrow valley. With a large lr each step lands on
+# the other side (01), so across the valley dw flips its sign in every step;
 # along the valley the sign stays. So add the gradients up: what flips cancels,
 # and what persists grows.
 #     m = beta * m + dw            w = w - lr * m
@@ -53,9 +53,9 @@ def momentum(w, dw, state, lr, beta=0.9):
     w -= lr * m
 
 
-# Nesterov's momentum looks one step ahead. If dw stays the same, the next m will
-# be beta * m + dw, and it moves by that one already. So a new dw counts more,
-# and if it flips its sign, w brakes one step earlier.
+# Nesterov's momentum looks one step ahead. If dw stays the same, the next m
+# will be beta * m + dw, and it moves by that one already. So a new dw counts
+# more, and if it flips its sign, w brakes one step earlier.
 
 def nesterov(w, dw, state, lr, beta=0.9):
     """Nesterov's momentum (1983; in this form: Bengio 2013)."""
@@ -65,14 +65,14 @@ def nesterov(w, dw, state, lr, beta=0.9):
     w -= lr * (beta * m + dw)
 
 
-# RMSProp (root mean square) gives each weight a rate of its own: it divides dw by
-# its usual size.
+# RMSProp (root mean square) gives each weight a rate of its own: it divides dw
+# by its usual size.
 #     v = beta * v + (1 - beta) * dw^2       w = w - lr * dw / sqrt(v)
-# With beta = 0.99, v forgets 1 % in each step and takes in 1 % of the new square.
-# This is a running mean, of about the last 100 steps. A weight whose gradients
-# are always large moves no farther than one whose gradients are always small.
-# The trouble is at the start: v begins at 0, so after one step it is 0.01 dw^2
-# and its root 0.1 dw. The first step is ten times too long.
+# With beta = 0.99, v forgets 1 % in each step and takes in 1 % of the new
+# square. This is a running mean, of about the last 100 steps. A weight whose
+# gradients are always large moves no farther than one whose gradients are
+# always small. The trouble is at the start: v begins at 0, so after one step
+# it is 0.01 dw^2 and its root 0.1 dw. The first step is ten times too long.
 
 def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
     """RMSProp (Hinton 2012); eps prevents a division by 0."""
@@ -86,11 +86,11 @@ def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
 #     m = beta1 * m + (1 - beta1) * dw       v = beta2 * v + (1 - beta2) * dw^2
 #     w = w - lr * m / sqrt(v)
 # But first it corrects both for their start at 0 (bias correction). After the
-# first step m is 0.1 dw, ten times too small: dividing by 1 - 0.9 repairs it. If
-# dw stays the same, each step leaves 0.9 of the difference between m and dw, so
-# after t steps m is (1 - 0.9^t) dw, and we divide by 1 - beta^t. With this, the
-# first step is lr up or down, whatever the size of dw, and later steps are
-# seldom longer.
+# first step m is 0.1 dw, ten times too small: dividing by 1 - 0.9 repairs it.
+# If dw stays the same, each step leaves 0.9 of the difference between m and
+# dw, so after t steps m is (1 - 0.9^t) dw, and we divide by 1 - beta^t. With
+# this, the first step is lr up or down, whatever the size of dw, and later
+# steps are seldom longer.
 #
 # PyTorch's beta2 = 0.999 averages over about 1000 steps, more than the 200 of
 # the race below. There Adam ends at 0.0040 with it, and at 0.0032 with 0.99
@@ -122,17 +122,18 @@ def adamw(w, dw, state, lr, decay=0.01):
     adam(w, dw, state, lr)
 
 
-# Muon treats a matrix as a whole. The gradient G = [[3, 0], [0, 0.1]] would move w
-# far in one direction and hardly at all in the other; Muon moves it by
+# Muon treats a matrix as a whole. The gradient G = [[3, 0], [0, 0.1]] would
+# move w far in one direction and hardly at all in the other; Muon moves it by
 # [[1, 0], [0, 1]], equally far in both. Here each direction is a single entry,
 # and Adam could do the same. Muon does it in whatever directions a matrix
 # stretches. By the singular value decomposition, every matrix is a product
 #     G = U S V^T
-# of a rotation (perhaps with a reflection), a stretching S, which is 0 but on its
-# diagonal, and another rotation (V^T is V.T). The numbers on the diagonal, such as 3
-# and 0.1, are the singular values. Muon replaces them by 1, which leaves U V^T.
-# A direction with weak gradients often belongs to something that is rare in
-# the data. The hope is that it is now learned as fast as the others.
+# of a rotation (perhaps with a reflection), a stretching S, which is 0 but on
+# its diagonal, and another rotation (V^T is V.T). The numbers on the diagonal,
+# such as 3 and 0.1, are the singular values. Muon replaces them by 1, which
+# leaves U V^T. A direction with weak gradients often belongs to something that
+# is rare in the data. The hope is that it is now learned as fast as the
+# others.
 #
 # Computing U, S and V would be slow. But products of X = U S V^T with itself
 # change only S. The columns of a rotation have length 1 and are perpendicular
@@ -141,8 +142,9 @@ def adamw(w, dw, state, lr, decay=0.01):
 #     X X^T X = U S V^T  V S U^T  U S V^T = U S^3 V^T
 # So 3.4445 X - 4.7750 X X^T X + 2.0315 X X^T X X^T X does the same to every
 # singular value s: 3.4445 s - 4.7750 s^3 + 2.0315 s^5. (Jordan searched for
-# numbers that make small s grow fast, and let none run away.) First divide G by
-# its norm, so that no s is above 1. Then, in five rounds,
+# numbers that make small s grow fast, and let none run away.) First divide G
+# by its norm, the root of the sum of all entries^2, so that no s is above 1.
+# Then, in five rounds,
 #     0.01 becomes 0.03, 0.12, 0.40, 1.09, 0.70
 #     0.1  becomes 0.34, 0.99, 0.71, 1.11, 0.71
 #     1    becomes 0.70, 1.11, 0.72, 1.09, 0.70
@@ -157,16 +159,17 @@ def newton_schulz(G, steps=5):
     """
     if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
-    X = G / (np.linalg.norm(G) + 1e-7)   # the root of the sum of all entries^2, or of all s^2
+    X = G / (np.linalg.norm(G) + 1e-7)  # the root of the sum of all entries^2, or of all s^2
     for _ in range(steps):
         A = X @ X.T
         X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
     return X
 
 
-# A layer computes x @ w. As rotations keep lengths, x @ (U V^T) is as long as x.
-# If w has more outputs than inputs, this length is spread over more numbers,
-# and each is smaller by sqrt(inputs / outputs). `fit` makes up for that.
+# A layer computes x @ w. As rotations keep lengths, x @ (U V^T) is as long as
+# x. If w has more outputs than inputs, this length is spread over more
+# numbers, and each is smaller by sqrt(inputs / outputs). `fit` makes up for
+# that.
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.95):
     """Muon (Jordan 2024): momentum, made equally long in all directions, for a matrix w."""
@@ -180,9 +183,10 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.95):
 
 
 # Biases are not matrices, so Adam takes care of them. (Jordan leaves the first
-# and the last layer to Adam, too, and 11 follows him.) Adam moves each entry by
-# about lr. In a matrix U V^T of 32 x 32 each column has length 1, so that its
-# entries are about 1 / sqrt(32), a sixth. So Adam gets a sixth of Muon's rate.
+# and the last layer to Adam, too, and 11 follows him.) Adam moves each entry
+# by about lr. In a matrix U V^T of 32 x 32 each column has length 1, so that
+# its entries are about 1 / sqrt(32), a sixth. So Adam gets a sixth of Muon's
+# rate.
 
 def muon_and_adam(w, dw, state, lr):
     """Muon for matrices, Adam for biases."""
@@ -205,13 +209,13 @@ OPTIMIZERS = {
 
 
 # ---- new here: learning-rate schedules ------------------------------------------------------
-# A schedule returns the factor for lr in each step, from 1 to `steps`. All three
-# begin with a warm-up, because at first m and v are means of only a few noisy
-# gradients. Two fall towards 0 afterwards. With a small rate w hardly moves
-# between one mini-batch and the next, so that their noise averages out.
+# A schedule returns the factor for lr in each step, from 1 to `steps`. All
+# three begin with a warm-up, because at first m and v are means of only a few
+# noisy gradients. Two fall towards 0 afterwards. With a small rate w hardly
+# moves between one mini-batch and the next, so that their noise averages out.
 #
-# Which to use? AdamW with warm-up and a falling rate is the usual choice. 11
-# uses Muon for its matrices.
+# Which to use? AdamW with warm-up and a falling rate is the usual choice. 07
+# to 10 are small enough for plain Adam, and 11 uses Muon for its matrices.
 
 def constant(step, steps, warmup=20):
     """Constant after the warm-up; steps is not needed."""
@@ -234,13 +238,14 @@ SCHEDULES = {".": constant, "c": cosine, "l": warmup_linear}
 
 # ---- new here: initialization ---------------------------------------------------------------
 # Which random weights should a network start from? Not from equal ones: units
-# that start alike stay alike (02). And of what size? An entry of h @ W is a sum
-# of d_in terms h_j * W_jk. If the h_j are about 1 and the weights have the
-# standard deviation std, the mean square of each term is std^2. For independent
-# terms p and q, (p + q)^2 = p^2 + 2 p q + q^2, and 2 p q is 0 in the mean, as it is
-# as often positive as negative. So mean squares add up: the sum has d_in * std^2,
-# and its typical size is sqrt(d_in) * std. Each layer multiplies by that number,
-# and after 30 layers the values have vanished or exploded, unless it is near 1.
+# that start alike stay alike (02). And of what size? An entry of h @ W is a
+# sum of d_in terms h_j * W_jk. If the h_j are about 1 and the weights have the
+# standard deviation std, the mean square of each term is std^2. For
+# independent terms p and q, (p + q)^2 = p^2 + 2 p q + q^2, and 2 p q is 0 on
+# average, as it is as often positive as negative. So mean squares add up: the
+# sum has d_in * std^2, and its typical size is sqrt(d_in) * std. Each layer
+# multiplies by that number, and after 30 layers the values have vanished or
+# exploded, unless it is near 1.
 #     std = 1 / sqrt(d_in)            keeps the size of h in linear layers
 #     std = sqrt(2 / d_in)            He (2015), for ReLU, which sets half of the
 #                                     entries to 0: only half of the squares is left
@@ -301,16 +306,16 @@ def train_net(rng, net, X, y, optimizer, lr, steps, schedule=warmup_linear, batc
 
 # ---- the experiment: a valley ---------------------------------------------------------------
 # First without noise, and with two weights, so that the way can be drawn. Let
-# `along` and `across` be the distances from the bottom in two directions, and the
-# loss L = (along^2 + 100 * across^2) / 2: a valley with the curvatures 1 and 100.
-# As in 01, plain descent must stay below lr = 2/100, and with that rate it crawls
-# along the valley. The two directions lie at an angle to the axes of the
-# weights, so that Adam, with a rate for each weight, cannot turn the valley into
-# a round bowl.
+# `along` and `across` be the distances from the bottom in two directions, and
+# the loss L = (along^2 + 100 * across^2) / 2: a valley with the curvatures 1
+# and 100. As in 01, plain gradient descent must stay below lr = 2/100, and
+# with that rate it crawls along the valley. The two directions lie at an angle
+# to the axes of the weights, so that Adam, with a rate for each weight, cannot
+# turn the valley into a round bowl.
 
 BOTTOM = np.array([2.0, 0.4])
 CURVATURES = np.array([1.0, 100.0])
-DIRECTIONS = np.array([[math.cos(0.5), -math.sin(0.5)],     # columns: along, across
+DIRECTIONS = np.array([[math.cos(0.5), -math.sin(0.5)],  # columns: along, across
                        [math.sin(0.5), math.cos(0.5)]])
 
 
@@ -338,7 +343,7 @@ def draw_path(path):
     height, _ = valley(places)
     canvas = np.where(np.floor(np.log(height) / math.log(6)) % 2, ".", " ")
     marks = [(w, str(step) if step < 10 else "o") for step, w in enumerate(path)]
-    for (right, up), mark in marks[::-1] + [(BOTTOM, "+")]:     # the first steps on top
+    for (right, up), mark in marks[::-1] + [(BOTTOM, "+")]:  # the first steps on top
         row, column = round((1 - up) * 5), round((right + 0.2) / 2.7 * 22)
         if 0 <= row < 11 and 0 <= column < 23:
             canvas[row, column] = mark
@@ -474,14 +479,14 @@ def main(steps=200, hidden=32, seeds=3, seed=0):
 
     steps   steps of each training; half as many for the deep networks
     hidden  number of units in each hidden layer; the deep networks always have 32
-    seeds   number of trainings that each loss is the mean of
+    seeds   number of runs that each loss is the mean of
     seed    the first random seed
 
     Returns {"valley": loss by optimizer, "singular_values", "race": loss by optimizer,
     "schedules": loss by name, "initializations": accuracy by name, "clipping": losses by max_norm}.
     """
     runs = range(seed, seed + seeds)
-    with np.errstate(all="ignore"):             # some of these trainings are meant to diverge
+    with np.errstate(all="ignore"):   # some of these runs are meant to diverge
         return {"valley": compare_in_valley(),
                 "singular_values": show_singular_values(np.random.default_rng(seed)),
                 "race": race(steps, runs, hidden),
@@ -520,8 +525,8 @@ def softmax(z):
 
 def mean_loss(z, y):
     """The cross-entropy, averaged over the examples: z (N, K), y (N,)."""
-    z = z - z.max(1, keepdims=True)             # the shift cancels in the difference
-    rows = np.arange(len(y))                    # z[rows, y] takes entry y[i] of each row i
+    z = z - z.max(1, keepdims=True)       # the shift cancels in the difference
+    rows = np.arange(len(y))        # z[rows, y] takes entry y[i] of each row i
     return np.mean(np.log(np.exp(z).sum(1)) - z[rows, y])
 
 
@@ -536,7 +541,7 @@ def backward(net, h, z, y):
         dW = h[l].T @ da                        # (D_l, N) @ (N, D_(l+1))
         db = da.sum(axis=0)
         gradients[l] = (dW, db)
-        if l > 0:                               # h_0 = X is data, and cannot change
+        if l > 0:                          # h_0 = X is data, and cannot change
             dh = da @ W.T                       # (N, D_(l+1)) @ (D_(l+1), D_l)
             da = dh * (h[l] > 0)                # and on to that layer
     return gradients

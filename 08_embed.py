@@ -1,7 +1,7 @@
 """08  Embeddings: how text becomes numbers.
 
-A network calculates with numbers, but a text consists of characters. Two steps
-lead from one to the other.
+A network calculates with numbers. Images are numbers already (07), but a text
+consists of characters. Two steps turn it into numbers.
 
     to  be  or  not  to  be      first, cut the text into pieces, the tokens, and
      0   1   2    3   0   1      number them: equal tokens get equal ids
@@ -13,8 +13,8 @@ network of 09 treats all its rows alike, whatever their order (that of 07 had
 weights of its own for each pixel). So a third step adds a vector for the
 position in the text; 09 will replace it by something better.
 
-Run           python 08_embed.py
-Expect        TIME s on two cores; 500 byte-pair merges in 2 s; words such as
+Run           python 08_embed.py       the first run downloads 1 MB into data/
+Expect        TIME s on two cores. 500 byte-pair merges in 2 s; words such as
               "father" and "son" end up side by side
 Try           --merges=2000   longer tokens: 2.9 characters instead of 2.3
               --steps=100     word vectors that have learned next to nothing:
@@ -34,8 +34,9 @@ from pathlib import Path
 
 import numpy as np
 
-# V tokens in the vocabulary, N tokens in a text, C numbers (also called channels)
-# in a vector; ids (N,) are integers below V, and W is (V, C).
+# V tokens in the vocabulary, N tokens in a text, or pairs of words in a batch,
+# C numbers (also called channels) in a vector; ids (N,) are integers below V,
+# and W is (V, C).
 
 
 # ---- new here: tokens are characters, words, or byte pairs ----------------------------------
@@ -61,12 +62,12 @@ def split_words(text):
 # Byte-pair encoding (Gage 1994, Sennrich 2016; on bytes, Radford 2019) finds
 # tokens of a length between characters and words. A computer stores each
 # character as one to four bytes, numbers from 0 to 255 (UTF-8), so bytes can
-# write every text. Begin with these 256 tokens. Then, again and again, find the
-# pair of neighbours that is most frequent, and turn it into one new token:
+# write every text. Begin with these 256 tokens. Then, again and again, find
+# the pair of neighbours that is most frequent, and turn it into one new token:
 #     l o w   l o w e r   ->   lo w   lo w e r   ->   low   low e r
-# We keep the ids of a text as a string, with the character chr(i) for the id i.
-# Then a merge is one call of str.replace. It goes from left to right, so that
-# "aaa" becomes the pair "aa" and a single "a".
+# We keep the ids of a text as a string, with the character chr(i) for the id
+# i. Then a merge is one call of str.replace. It goes from left to right, so
+# that "aaa" becomes the pair "aa" and a single "a".
 
 def to_ids(text):
     """The bytes of text as a string: chr(b) for each byte b, which is what Latin-1 does."""
@@ -78,10 +79,11 @@ def count_pairs(ids, V):
 
     For "abab" row a has a 2 in column b, and row b a 1 in column a.
     """
-    # The next line is a fast form of np.array([ord(character) for character in ids]).
+    # The next line is a fast form of np.array([ord(character) for character in
+    # ids]).
     codes = np.frombuffer(ids.encode("utf-32-le", "surrogatepass"), np.uint32).astype(int)
-    pairs = codes[:-1] * V + codes[1:]          # a number of its own for each pair a, b
-    return np.bincount(pairs, minlength=V * V).reshape(V, V)    # counts each number
+    pairs = codes[:-1] * V + codes[1:]  # a number of its own for each pair a, b
+    return np.bincount(pairs, minlength=V * V).reshape(V, V)  # counts each number
 
 
 def learn_merges(text, count):
@@ -96,7 +98,7 @@ def learn_merges(text, count):
     merges = []
     for new in range(256, 256 + count):
         table = count_pairs(ids, new)
-        # A token shall not go on past a space into the next word, because then
+        # A token must not go on past a space into the next word, because then
         # it would seldom recur. So skip pairs whose second token begins with
         # white space.
         table[:, [token[:1].isspace() for token in tokens]] = 0
@@ -128,17 +130,16 @@ def decode_bytes(ids, tokens):
 # ---- new here: embedding --------------------------------------------------------------------
 # A matrix W (V, C) has a row of C numbers for each token, and a token's id
 # picks its row. That can be written as a product of matrices. Let row n of
-# onehot (N, V) be 1 in the column of the nth id, and 0 elsewhere; then
-# onehot @ W holds the N picked rows. Let g be their gradient. As for any
-# product, the gradient of W is dW = onehot.T @ g (rule 2 of 04). So a token that
-# occurs twice in the text gets the sum of two rows of g.
+# onehot (N, V) be 1 in the column of the nth id, and 0 elsewhere; then onehot
+# @ W holds the N picked rows. Let g be their gradient. As for any product, the
+# gradient of W is dW = onehot.T @ g (rule 2 of 04). So a token that occurs
+# twice in the text gets the sum of two rows of g.
 
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    W[ids] of 05 has the same gradient, by np.add.at. For V = 65 and 4,096 ids,
-    as in 11, the product takes 2 ms and np.add.at 9; for the 1,500 words
-    below, 6 and 0.6.
+    W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
+    11 a product is faster, for the 1,500 words of 08 it is slower.
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
@@ -152,21 +153,23 @@ def embedding(W, ids):
 # then give the same answers, and so their vectors become similar: "You shall
 # know a word by the company it keeps" (Firth 1957).
 #
-# Each word has two vectors: v as itself, u as a neighbour. Let z = sum of v * u be
-# their dot product, and read sigmoid(z) as the probability that the two stand
-# together. (With one vector, z of a word and itself would be a sum of squares,
-# so never negative, although a word hardly ever stands next to itself.) The
-# probability should be near 1 for a pair from the text. That alone would be
-# easy: make all vectors alike and long. So it should also be near 0 for v and
-# a random word, which is seldom a neighbour; call its vector n. There are 5
-# random words for each pair, so the loss of a pair has six terms, as in 02:
+# Each word has two vectors: v as itself, u as a neighbour. Let z = sum of v *
+# u be their dot product, and read sigmoid(z) as the probability that the two
+# stand together. (With one vector, z of a word and itself would be a sum of
+# squares, so never negative, although a word hardly ever stands next to
+# itself.) The probability should be near 1 for a pair from the text. That
+# alone would be easy: make all vectors alike and long. So it should also be
+# near 0 for v and a random word, which is seldom a neighbour; call its vector
+# n. There are 5 random words for each pair, so the loss of a pair has six
+# terms, as in 02:
 #     the neighbour        -ln sigmoid(z)       = ln(1 + e^-z)   slope sigmoid(z) - 1
 #     5 random words       -ln(1 - sigmoid(z))  = ln(1 + e^z)    slope sigmoid(z)
-# At first all z are near 0, each term near ln 2, and the loss near 6 ln 2 = 4.16.
+# At first all z are near 0, each term near ln 2, and the loss near 6 ln 2 =
+# 4.16.
 #
 # From the slope dz, a pair gets dv = dz * u and du = dz * v. For all words at
-# once, with a row v for each and a row n for each random word, z = v @ n.T is a
-# layer whose weights are n.T. So rules 4 and 2 of 04 give
+# once, with a row v for each and a row n for each random word, z = v @ n.T is
+# a layer whose weights are n.T. So rules 4 and 2 of 04 give
 #     dv = dz @ n        and v.T @ dz for n.T, which is dn = dz.T @ v
 
 def skip_gram(v, u, n, weight=5):
@@ -180,7 +183,7 @@ def skip_gram(v, u, n, weight=5):
     loss = np.logaddexp(0, -positive).mean() + weight * np.logaddexp(0, negative).mean()
 
     def vjp(g):
-        dpositive = (sigmoid(positive) - 1) * (g / positive.size)      # a mean divides by size
+        dpositive = (sigmoid(positive) - 1) * (g / positive.size)  # a mean divides by size
         dnegative = sigmoid(negative) * (g * weight / negative.size)
         dv = dpositive * u.data + dnegative @ n.data
         return dv, dpositive * v.data, dnegative.T @ v.data
@@ -212,11 +215,14 @@ def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, negatives
             adam(w, params[name].grad, states[name], lr * warmup_linear(step, steps))
         if step == 1 or step % max(1, steps // 5) == 0:
             print(f"{step:6} {loss.data:8.4f}", flush=True)
-    return weights["word"]                      # the neighbour vectors have done their work
+    return weights["word"]         # the neighbour vectors have done their work
 
 
 def similarity(W):
-    """Dot products of any two rows of W, made equally long, (V, V): 1 for the same direction."""
+    """The dot products of any two rows of W, made equally long, (V, V): 1 for one direction.
+
+    They are the cosines of the angles between the rows.
+    """
     rows = W / np.linalg.norm(W, axis=1, keepdims=True)
     return rows @ rows.T
 
@@ -226,18 +232,18 @@ def similarity(W):
 # stands. So add a vector for its position t to the token's vector. (With many
 # channels, the network can keep the two apart in different directions.) GPT-2
 # learns one such vector for each position, as it learns W. The first
-# transformer (Vaswani 2017) had a formula instead: a row of clock hands. Hand j
-# turns by the angle w_j from one position to the next, the first one fast, each
-# following one more slowly. The vector holds the places sin(t w_j) and
-# cos(t w_j) of all hands. Tokens will be compared by dot products (09). For the
-# vectors of two positions t and s it is the sum, over all hands, of
+# transformer (10; Vaswani 2017) had a formula instead: a row of clock hands.
+# Hand j turns by the angle w_j from one position to the next, the first one
+# fast, each following one more slowly. The vector holds the places sin(t w_j)
+# and cos(t w_j) of all hands. Tokens will be compared by dot products (09).
+# For the vectors of two positions t and s it is the sum, over all hands, of
 #     sin(t w) sin(s w) + cos(t w) cos(s w) = cos((t - s) w)
 # which depends on the distance t - s only.
 
 def sinusoids(T, C, base=10000.0):
     """The vectors (T, C) of positions 0 to T - 1, with w_j = base^(-2j/C)."""
-    angle = np.arange(T)[:, None] * base ** (-np.arange(0, C, 2) / C)      # (T, C/2)
-    return np.stack([np.sin(angle), np.cos(angle)], 2).reshape(T, C)       # sin, cos, sin, ...
+    angle = np.arange(T)[:, None] * base ** (-np.arange(0, C, 2) / C)  # (T, C/2)
+    return np.stack([np.sin(angle), np.cos(angle)], 2).reshape(T, C)  # sin, cos, sin, ...
 
 
 def heat_map(values, low, high, shades=" .:-=+*#%@"):
@@ -291,13 +297,13 @@ def compare_tokens(text, count):
 def show_embedding(rng):
     """Show that picking rows is a product; relative errors of the new gradients, by name."""
     words = "to be or not to be".split()
-    vocabulary = list(dict.fromkeys(words))             # each word once, in this order
+    vocabulary = list(dict.fromkeys(words))     # each word once, in this order
     ids = np.array([vocabulary.index(word) for word in words])
     W = rng.standard_normal((4, 3))
     onehot = np.eye(4)[ids]                             # (6, 4)
     same = "is" if np.array_equal(onehot @ W, W[ids]) else "is not"
-    tensor = Tensor(np.zeros((4, 1)))                   # one column is enough to count with
-    embedding(tensor, ids).sum().backward()             # each of the six rows gets 1
+    tensor = Tensor(np.zeros((4, 1)))      # one column is enough to count with
+    embedding(tensor, ids).sum().backward()       # each of the six rows gets 1
     naive = np.zeros((4, 1))
     naive[ids] += np.ones((6, 1))
     print(f"""
@@ -315,7 +321,7 @@ If the gradient of each of the six rows is 1, then dW for {", ".join(vocabulary)
 
 def frequent_words(text, V):
     """The V most frequent words, in lower case, and the text as their ids, others left out."""
-    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())   # letters, also with ' inside
+    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower())  # letters, also with ' inside
     vocabulary = [word for word, _ in Counter(words).most_common(V)]
     word_to_id = {word: i for i, word in enumerate(vocabulary)}
     return vocabulary, np.array([word_to_id[word] for word in words if word in word_to_id])
@@ -332,13 +338,13 @@ def show_words(rng, text, V, C, steps, lr):
         return {}
     print(f"\nVectors of {C} numbers for the {len(vocabulary):,} most frequent words, from "
           f"{len(ids):,} occurrences")
-    with np.errstate(all="ignore"):             # a training that diverges overflows
+    with np.errstate(all="ignore"):        # a training that diverges overflows
         W = train_word_vectors(rng, ids, len(vocabulary), C, steps, lr)
     if not np.abs(W).max() < 1e6:               # also true for nan
         sys.exit("error: the training of word vectors diverges: lower --lr")
     cosines = similarity(W)
     shown = [word for word in SHOWN if word in vocabulary]
-    if len(shown) < len(SHOWN):                 # another text, perhaps not English
+    if len(shown) < len(SHOWN):             # another text, perhaps not English
         shown = vocabulary[::max(1, len(vocabulary) // 12)]
     print("\nword        nearest words, by the angle between the vectors")
     nearest = {}
@@ -353,7 +359,7 @@ def show_positions(rng, T=16, C=32):
     """Show dot products of position vectors; how much they change if t and s grow by 5, by name."""
     schemes = {"sinusoidal": sinusoids(T, C),
                "learned, before training": rng.standard_normal((T, C))}
-    tables = {name: p @ p.T for name, p in schemes.items()}                # (T, T)
+    tables = {name: p @ p.T for name, p in schemes.items()}            # (T, T)
     print("\nDot products of the vectors for positions t (rows) and s (columns), from low\n"
           "(blank) to high (@). With sinusoids only the distance t - s counts, so each diagonal\n"
           "has one shade.")
@@ -403,7 +409,7 @@ def numeric_gradient(f, values, eps=1e-7):
     f takes no arguments: it reads the array by itself. So we change one entry
     at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array
         original = values[i]
         values[i] = original + eps
@@ -419,9 +425,9 @@ def relative_error(found, expected):
     """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes, as in later files.
+    different shapes.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    found = np.concatenate([np.ravel(entry) for entry in found])  # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
@@ -435,7 +441,7 @@ def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
+        for parent in to_visit.pop().parents or ():  # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -446,7 +452,7 @@ def unbroadcast(grad, shape):
     """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
@@ -468,7 +474,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
+        if self.data.dtype.kind in "iub":  # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -514,7 +520,7 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)          # summed axes stay as 1, so g fits a again
+        y = a.sum(axis, keepdims=True)  # summed axes stay as 1, so g fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
@@ -533,7 +539,7 @@ def gradient_error(rng, f, *arrays):
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():                                 # reads the arrays afresh at each call
+    def loss():                          # reads the arrays afresh at each call
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
                           [numeric_gradient(loss, array) for array in arrays])

@@ -5,11 +5,14 @@ position that holds m, and read its digit. The layers of 04, applied to one
 position, see nothing of the others. Attention lets each position read from them.
 It is like a dictionary whose keys need not match exactly: the result is a mean of
 all values, weighted by how well each key matches the query. Because that has a
-gradient, it can be learned.
+gradient, it can be learned. The rows of Q, K and V are the queries, keys and values:
 
     S = Q @ K.T / sqrt(D)     scores: how well does each key match each query?
     A = softmax of each row   attention: positive, and each row adds up to 1
     Y = A @ V                 each row is a mean of the values, weighted by A
+
+The file also derives rotary positions, which replace the vectors of 08, and RMSNorm,
+which keeps queries and keys at one length.
 
 Run           python 09_attention.py
 Expect        6 s on two cores. Attention finds 100 % of the answers; a plain mean
@@ -26,12 +29,12 @@ import argparse, inspect, itertools, math, os, string, sys
 import numpy as np
 
 # B sequences in a batch, T positions in a sequence, C channels (numbers for a
-# position), H heads, D = C / H
+# position), H heads, D = C / H. In this file K and V are keys and values.
 
 
 # ---- new here: attention ----------------------------------------------------------------------
-# Each position has a vector x of C numbers. Three matrices (C, C) turn it into
-# three vectors: a query, what the position is looking for; a key, what it can
+# Each position has a vector x of C numbers. Three matrices (C, C), here without
+# biases, turn it into three vectors: a query, what the position is looking for; a key, what it can
 # be found by; and a value, what it hands over. In the code they are called
 # "query", "key" and "value".
 #     q = x @ Wq        k = x @ Wk        v = x @ Wv
@@ -47,16 +50,15 @@ def attention_weights(Q, K, causal=True):
     # The queries of T positions are the rows of Q (T, D), and so for K and V.
     # The score S_ij is the dot product of query i and key j, over sqrt(D). The
     # product alone is a sum of D terms. If these are independent, with mean 0
-    # and variance 1, the sum has the variance D. Dividing by sqrt(D) keeps
-    # scores at about 1, however large D is. Large scores would be bad: softmax
-    # would give all attention to one key, and hardly any gradient would reach
-    # the scores any more.
+    # and variance 1, the sum has the variance D (07). Dividing by sqrt(D) keeps
+    # scores at about 1, however large D is; the experiment shows what happens
+    # otherwise.
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
 
     # The causal mask. A text is learned by predicting, at every position, what
-    # comes next (10, 11). So no query may see the keys of later positions:
-    # their scores become minus infinity. For T = 3, add to S
+    # comes next (11; in 10, digits). So no query may see the keys of later
+    # positions: their scores become minus infinity. For T = 3, add to S
     #     0  -inf  -inf
     #     0    0   -inf        (Tq < Tk will occur with the KV cache, below)
     #     0    0     0
@@ -64,10 +66,9 @@ def attention_weights(Q, K, causal=True):
         later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]     # (Tq, Tk)
         S += np.where(later, -np.inf, 0).astype(S.dtype)
 
-    # Softmax makes positive numbers of the scores of a query, e^S, and divides
-    # them by their sum. The scores 0 and ln 3 give 1 and 3, so A is 1/4 and
-    # 3/4, and the result will be 1/4 v_0 + 3/4 v_1. Where the mask is, A =
-    # e^-inf = 0.
+    # Softmax (04) of the scores of each query. The scores 0 and ln 3 give
+    # A = 1/4 and 3/4, and the result will be 1/4 v_0 + 3/4 v_1. Where the mask
+    # is, A = e^-inf = 0.
     S -= S.max(axis=-1, keepdims=True)  # leaves A as it is; e^S cannot overflow
     A = np.exp(S, out=S)                        # in the memory of S
     A /= A.sum(axis=-1, keepdims=True)
@@ -162,9 +163,10 @@ def rms_norm(x, eps=1e-6):
 # by t - s. A dot product is the product of the lengths and the cosine of the
 # angle between them. So it knows t and s only by their distance t - s.
 #
-# D numbers are D / 2 arrows. Arrow j is rotated by t * w_j, and the whole
-# score, the sum over the arrows, still knows t and s only by t - s. The speeds
-# w_j = base^(-2j/D) fall from 1 towards 1 / base. An arrow of speed 1 is back
+# D numbers are D / 2 arrows, like the clock hands of 08. Arrow j is rotated by
+# t * w_j, and the whole score, the sum over the arrows, still knows t and s only
+# by t - s. The speeds w_j = base^(-2j/D) fall from 1 towards 1 / base (1/1000
+# here; the sinusoids of 08 had 1/10000). An arrow of speed 1 is back
 # after 2 pi = 6.3 positions: fast arrows tell near positions apart, slow ones
 # far.
 #
@@ -340,7 +342,7 @@ def train_recall(seed, layer, pairs, questions, heads, channels, steps, lr, batc
 # ---- the experiment ---------------------------------------------------------------------------
 
 def check_attention(rng, C=8, H=2):
-    """Every new gradient against central differences; relative errors by name."""
+    """Every new gradient against measured slopes; relative errors by name."""
     qkv = rng.standard_normal((3, 2, 5, H, C // H))
     x = rng.standard_normal((2, 5, C))
     names = ["query", "key", "value", "out"]
@@ -354,7 +356,7 @@ def check_attention(rng, C=8, H=2):
         "rotary": gradient_error(rng, lambda x: rotary(x, start=3), qkv[0]),
         "self_attention": gradient_error(rng, layer, x, *rng.standard_normal((4, C, C)) / 3),
     }
-    print("Gradients against central differences, relative errors")
+    print("Gradients against measured slopes, relative errors")
     for name, error in errors.items():
         print(f"  {name:20} {error:.0e}")
     assert all(error < 1e-6 for error in errors.values())
@@ -406,11 +408,11 @@ def measure_facts(rng, T=8, H=2, D=4):
     after = attention(Tensor(q), Tensor(k), Tensor(v)).data
 
     x = rng.standard_normal((1, T, H * D))
-    weights = {f"0.{name}": Tensor(rng.standard_normal((H * D, H * D)))
-               for name in ("query", "key", "value", "out")}
-    whole = self_attention(Tensor(x), weights, 0, H).data
+    params = {f"0.{name}": Tensor(rng.standard_normal((H * D, H * D)))
+              for name in ("query", "key", "value", "out")}
+    whole = self_attention(Tensor(x), params, 0, H).data
     cache = {}
-    parts = [self_attention(Tensor(x[:, t:t + 1]), weights, 0, H, cache).data for t in range(T)]
+    parts = [self_attention(Tensor(x[:, t:t + 1]), params, 0, H, cache).data for t in range(T)]
     return {"leak": np.abs(after - before)[:, :-1].max(),
             "same distance": abs(score(105, 102) - score(5, 2)),
             "other distance": abs(score(5, 3) - score(5, 2)),
@@ -512,7 +514,7 @@ def numeric_gradient(f, values, eps=1e-7):
     f takes no arguments: it reads the array by itself. So we change one entry
     at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array
         original = values[i]
         values[i] = original + eps
@@ -528,9 +530,9 @@ def relative_error(found, expected):
     """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes, as in later files.
+    different shapes.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    found = np.concatenate([np.ravel(entry) for entry in found])  # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
@@ -539,7 +541,7 @@ def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
+        for parent in to_visit.pop().parents or ():  # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -550,7 +552,7 @@ def unbroadcast(grad, shape):
     """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
@@ -572,7 +574,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
+        if self.data.dtype.kind in "iub":  # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -653,7 +655,7 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)          # summed axes stay as 1, so g fits a again
+        y = a.sum(axis, keepdims=True)  # summed axes stay as 1, so g fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
@@ -694,7 +696,7 @@ def gradient_error(rng, f, *arrays):
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():                                 # reads the arrays afresh at each call
+    def loss():                          # reads the arrays afresh at each call
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
                           [numeric_gradient(loss, array) for array in arrays])
@@ -730,9 +732,8 @@ def warmup_linear(step, steps, warmup=20):
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    W[ids] of 05 has the same gradient, by np.add.at. For V = 65 and 4,096 ids,
-    as in 11, the product takes 2 ms and np.add.at 9; for the 1,500 words
-    below, 6 and 0.6.
+    W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
+    11 a product is faster, for the 1,500 words of 08 it is slower.
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed

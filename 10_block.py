@@ -13,8 +13,8 @@ feed-forward layer, sends random numbers through stacks of 48 blocks to see what
 each part does, and trains the sorter with and without each part.
 
 Run           python 10_block.py
-Expect        45 s on two cores; 98 to 99 % of sequences of 8 digits sorted, and almost none
-              without attention
+Expect        45 s on two cores. 98 to 99 % of sequences of 8 digits are sorted,
+              and almost none without attention
 Try           --seeds=3   mean and spread of the table
               --blocks=1  one block sorts 58 %, with a token shift 86 %
 Left out      biases of the matrices; dropout; a real text (11)
@@ -28,7 +28,8 @@ import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
-# B sequences in a batch, T positions in a sequence, C channels, V symbols
+# B sequences in a batch, T positions in a sequence, C channels, V tokens in the
+# vocabulary
 
 
 # ---- new here: LayerNorm ----------------------------------------------------------------------
@@ -49,16 +50,12 @@ def layer_norm(x, gain, bias, eps=1e-5):
     r = 1 / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
     y = centred * r
 
-    # Backward. How do m, the mean square and r change with one entry x_j?
-    #     d(m)/d(x_j) = 1 / C
-    #     d(mean((x - m)^2))/d(x_j) = 2 (x_j - m) / C
-    #                     (m moves, too, but the x_i - m add up to 0)
-    #     d(r)/d(x_j) = -1/2 r^3 * 2 (x_j - m) / C = -r^2 * y_j / C
-    # By the product rule, with [i = j] for 1 if i = j, else 0,
-    #     d(y_i)/d(x_j) = r * ([i = j] - 1 / C) + (x_i - m) * d(r)/d(x_j)
-    #                   = r * ([i = j] - 1 / C - y_i * y_j / C)
+    # Backward. As in RMSNorm (09), with x_i - m in place of x_i, and one term
+    # more, because m grows by 1 / C with x_j. (For r this does not count, as the
+    # x_i - m add up to 0.) With [i = j] for 1 if i = j, else 0,
+    #     d(r)/d(x_j) = -r^2 * y_j / C
+    #     d(y_i)/d(x_j) = r * ([i = j] - 1 / C - y_i * y_j / C)
     # x_j feeds every y_i. With dy for dL/dy, the sum over i has three terms:
-    #     dx_j = r * (dy_j - sum_i dy_i / C - y_j * sum_i dy_i * y_i / C)
     #     dx = r * (dy - mean(dy) - y * mean(dy * y))
     # The last two have a meaning. If all C numbers of x grow by the same
     # amount, or all x - m by the same factor, y does not change, and neither
@@ -191,9 +188,10 @@ def block(x, params, i, heads, cache=None):
 # norm does the same for the embedding, which may grow in training.
 
 def transformer(params, ids, kind, blocks, heads):
-    """Logits (B, T, V) of the next symbol at each position of ids (B, T).
+    """Logits (B, T, V) of the next token at each position of ids (B, T).
 
-    kind is the function for a block, and blocks the number of them.
+    An embedding, a stack of blocks and an output matrix are together called a
+    transformer. kind is the function for a block, blocks the number of them.
     """
     x = rms_norm(embedding(params["embed"], ids))               # (B, T, C)
     for i in range(blocks):
@@ -316,7 +314,7 @@ def write_sorted(weights, ids, kind, blocks, heads):
 # ---- the experiment ---------------------------------------------------------------------------
 
 def check_parts(rng, C=4):
-    """Every part and two whole networks against central differences; relative errors by name."""
+    """Every part and two whole networks against measured slopes; relative errors by name."""
     def normal(*shape):
         return rng.standard_normal(shape)
     x = normal(2, 3, C)
@@ -338,7 +336,7 @@ def check_parts(rng, C=4):
             return transformer(dict(zip(names, tensors)), ids, kind, 1, 2)
         errors[f"a network of {kind.__name__}"] = gradient_error(
             rng, network, *(normal(*weights[name].shape) for name in names))
-    print("Gradients against central differences, relative errors")
+    print("Gradients against measured slopes, relative errors")
     for name, error in errors.items():
         print(f"  {name:24} {error:.0e}")
     assert all(error < 1e-6 for error in errors.values())
@@ -483,7 +481,7 @@ def numeric_gradient(f, values, eps=1e-7):
     f takes no arguments: it reads the array by itself. So we change one entry
     at a time, call f(), and put the entry back.
     """
-    slopes = np.empty_like(values)      # an array of the same shape, to be filled
+    slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array
         original = values[i]
         values[i] = original + eps
@@ -499,9 +497,9 @@ def relative_error(found, expected):
     """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes, as in later files.
+    different shapes.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    found = np.concatenate([np.ravel(entry) for entry in found])  # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
@@ -528,7 +526,7 @@ def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
+        for parent in to_visit.pop().parents or ():  # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -539,7 +537,7 @@ def unbroadcast(grad, shape):
     """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
@@ -561,7 +559,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
+        if self.data.dtype.kind in "iub":  # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -642,7 +640,7 @@ class Tensor:
 
     def sum(self, axis=None, keepdims=False):
         a = self.data
-        y = a.sum(axis, keepdims=True)          # summed axes stay as 1, so g fits a again
+        y = a.sum(axis, keepdims=True)  # summed axes stay as 1, so g fits a again
         return Tensor(y if keepdims else y.squeeze(axis), (self,),
                       lambda g: (np.ones_like(a) * g.reshape(y.shape),))
 
@@ -683,7 +681,7 @@ def gradient_error(rng, f, *arrays):
     weights = rng.standard_normal(y.data.shape)
     (y * weights).sum().backward()
 
-    def loss():                                 # reads the arrays afresh at each call
+    def loss():                          # reads the arrays afresh at each call
         return (f(*map(Tensor, arrays)).data * weights).sum()
     return relative_error([x.grad for x in inputs],
                           [numeric_gradient(loss, array) for array in arrays])
@@ -719,9 +717,8 @@ def warmup_linear(step, steps, warmup=20):
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    W[ids] of 05 has the same gradient, by np.add.at. For V = 65 and 4,096 ids,
-    as in 11, the product takes 2 ms and np.add.at 9; for the 1,500 words
-    below, 6 and 0.6.
+    W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
+    11 a product is faster, for the 1,500 words of 08 it is slower.
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed

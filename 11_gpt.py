@@ -1,9 +1,9 @@
 """11  A GPT learns to write like Shakespeare, one character at a time.
 
-A language model gives each possible next character a probability. The loss is the
-mean of -ln p, where p is the probability of the character that does come next. A
-uniform guess among V characters costs -ln(1/V) = ln V. The text is cut into rows of
---context characters. To predict one, the model sees those before it in its row.
+A GPT, or generative pre-trained transformer (10), is a language model: it gives each
+possible next character a probability. The loss is the cross-entropy (04), the mean of
+-ln p, where p is the probability of the character that does come next. The text is cut
+into rows of --context characters. To predict one, the model sees those before it.
 
 For each position of a row, the model keeps a vector of C numbers. Together these
 vectors are x, the residual stream (10). A block only adds to it. The model:
@@ -14,9 +14,9 @@ vectors are x, the residual stream (10). A block only adds to it. The model:
         x = x + feed_forward(token_shift(rms_norm(x)))
     logits = rms_norm(x) @ unembed
 
-Run           python 11_gpt.py
-Expect        4 to 5 minutes on two cores, 0.15 GB; a validation loss of 1.47 to 1.49.
-              e^1.48 = 4.4: about as unsure as a choice among four characters
+Run           python 11_gpt.py       the first run downloads 1 MB into data/
+Expect        4 to 5 minutes on two cores, 0.15 GB of memory. A validation loss of 1.47
+              to 1.49; e^1.48 = 4.4: about as unsure as a choice among four characters
 Try           --data=my.txt      your own text; --help lists all options
               --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
                                  write more, without training
@@ -48,7 +48,7 @@ import numpy as np
 # ---- new here: the model ----------------------------------------------------------------------
 
 def gpt(params, ids, blocks, heads, cache=None):
-    """Logits (B, T, V) of the character after each of ids (B, T).
+    """Logits (B, T, V) of the character after each of ids (B, T): the transformer of 10.
 
     With a cache, a dict that is empty at first, ids continue those of earlier
     calls.
@@ -83,9 +83,10 @@ def init_weights(rng, V, C, blocks):
     """All weights by name.
 
     out and down are 0, so that at first no block adds anything. unembed is 0,
-    so that the first predictions are uniform. A network of zeros alone never
-    learns (06), but this one does: only unembed has a gradient in step 1, also
-    embed, out and down in step 2, and all weights from step 3 on.
+    so that the first predictions are uniform. In a network of zeros alone only
+    a bias can learn (06), but this one does learn: only unembed has a gradient
+    in step 1, also embed, out and down in step 2, and all weights from step 3
+    on.
     """
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
@@ -122,9 +123,8 @@ def row_dot(a, b):
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
-    W[ids] of 05 has the same gradient, by np.add.at. For V = 65 and 4,096 ids,
-    as in 11, the product takes 2 ms and np.add.at 9; for the 1,500 words
-    below, 6 and 0.6.
+    W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
+    11 a product is faster, for the 1,500 words of 08 it is slower.
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
@@ -484,8 +484,8 @@ def update(state, grads, lr, decay, pool):
     """One step: of Muon for the matrices in the blocks, of Adam, at lr / 6, for all others.
 
     The rows of embed and the columns of unembed stand for single characters.
-    For such matrices Adam has proved better (Jordan 2024). The 6 was found by
-    trying.
+    For such matrices Adam has proved better (Jordan 2024). The reasoning of 06
+    would give lr / 11 for matrices of 128 x 128; the 6 was found by trying.
     """
     def update_one(name):
         w, dw, memory = state.weights[name], grads[name], state.optimizer[name]
@@ -527,7 +527,7 @@ def evaluate(weights, ids, settings, pool):
 def validate(state, settings, val_ids, pool):
     """Measure the validation loss, and remember the weights with the lowest.
 
-    Later weights may have overfitted. To go back to the best is called early
+    Later weights may have overfitted (07). To go back to the best is called early
     stopping.
     """
     loss = evaluate(state.weights, val_ids, settings, pool)
@@ -719,9 +719,9 @@ def main(**typed):
     tokens       number of characters to write
     temperature  below 1 likely characters become likelier; 0 always takes the likeliest
     top_k        draw from this many of the likeliest characters; 0 for all
-    steps        updates in all, over which the learning rate rises, then falls; 0 only writes
+    steps        training steps in all; the learning rate rises, then falls; 0 only writes
     stop         pause after this step, to be resumed; 0 for no pause
-    batch        rows of text in an update (under MPI, in each process)
+    batch        rows of text in a step (under MPI, in each process)
     context      context length: characters in a row
     blocks       number of transformer blocks
     heads        attention heads in a block
@@ -780,9 +780,9 @@ def relative_error(found, expected):
     """The largest difference between two arrays, divided by the largest expected value.
 
     found and expected may also be sequences of numbers, or of arrays of
-    different shapes, as in later files.
+    different shapes.
     """
-    found = np.concatenate([np.ravel(entry) for entry in found])    # all entries in one row
+    found = np.concatenate([np.ravel(entry) for entry in found])  # all entries in one row
     expected = np.concatenate([np.ravel(entry) for entry in expected])
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-8)  # not by 0
 
@@ -791,7 +791,7 @@ def topological_order(result):
     """The result and every node that it was computed from, each after its parents."""
     nodes, to_visit = {result}, [result]
     while to_visit:
-        for parent in to_visit.pop().parents or ():     # a Tensor, below, may have None
+        for parent in to_visit.pop().parents or ():  # a Tensor, below, may have None
             if parent not in nodes:
                 nodes.add(parent)
                 to_visit.append(parent)
@@ -802,7 +802,7 @@ def unbroadcast(grad, shape):
     """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))   # axes put in front; () sums none
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes put in front; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
     return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
 
@@ -824,7 +824,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":      # integers and booleans have no slopes
+        if self.data.dtype.kind in "iub":  # integers and booleans have no slopes
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -948,7 +948,7 @@ def newton_schulz(G, steps=5):
     """
     if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
-    X = G / (np.linalg.norm(G) + 1e-7)   # the root of the sum of all entries^2, or of all s^2
+    X = G / (np.linalg.norm(G) + 1e-7)  # the root of the sum of all entries^2, or of all s^2
     for _ in range(steps):
         A = X @ X.T
         X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
@@ -983,7 +983,7 @@ def check_loss(state, loss):
     """Stop if the training has diverged."""
     finite = all(np.isfinite(w).all() for w in state.weights.values())
     if not (finite and loss < 1e3):
-        sys.exit(f"error: training diverges at step {len(state.losses)}, with a loss of "
+        sys.exit(f"error: the training diverges at step {len(state.losses)}, with a loss of "
                  f"{loss:.4g}: lower --lr")
 
 

@@ -579,6 +579,18 @@ def test_02_a_nonlinearity_is_needed(capsys):
     assert left["sigmoid"][-1] < 1e-9 < 1e-4 < left["relu"][-1] < left["tanh"][-1] < 0.5
 
 
+def test_02_a_gradient_goes_back_through_the_last_layer_first():
+    """The same two layers by hand: d = (e * f'(a2)) @ W2.T, and then with f'(a1) and W1."""
+    found = activations.gradient_left(np.random.default_rng(0), "tanh", 2, width=2, samples=3)
+    rng = np.random.default_rng(0)
+    h, W1, W2, start = (rng.standard_normal(shape) for shape in ((3, 2), (2, 2), (2, 2), (3, 2)))
+    W1, W2 = W1 / math.sqrt(2), W2 / math.sqrt(2)
+    h1 = np.tanh(h @ W1)
+    h2 = np.tanh(h1 @ W2)
+    back = ((start * (1 - h2 ** 2)) @ W2.T * (1 - h1 ** 2)) @ W1.T
+    assert np.isclose(found, np.linalg.norm(back) / np.linalg.norm(start))
+
+
 @pytest.mark.parametrize("arguments", [dict(lr=5.0, steps=500), dict(lr=1e8)])
 def test_02_divergence_is_a_row_of_the_table(arguments, folder):
     result = run("02_activations", *flags(QUICK["02_activations"] | arguments))
@@ -1405,7 +1417,7 @@ def test_11_processes_equal_one_with_all_their_batches(ranks, folder):
 
 @NEEDS_MPI
 @pytest.mark.parametrize("flag, sentence", [
-    ("--out=absent/x.npz", "cannot write absent/x.npz"), ("--lr=1e8", "training diverges"),
+    ("--out=absent/x.npz", "cannot write absent/x.npz"), ("--lr=1e8", "the training diverges"),
     ("--data=absent.txt", "cannot read absent.txt")])
 def test_11_if_one_process_fails_all_end(flag, sentence, folder):
     shutil.copy(HERE / "11_gpt.py", folder)
@@ -1815,7 +1827,7 @@ TROUBLE = """
     --heads=3                       --channels=8 must be a multiple of 6
 11_gpt
     --channels=9000000 --data=abc.txt   there is not enough memory for these sizes
-    --lr=1e8                        training diverges at step
+    --lr=1e8                        the training diverges at step
     --heads=3                       --channels=16 must be a multiple of 6
     --context=900                   860 characters, but --context=900 needs 9010
     --data=absent                   cannot read absent: [Errno 2]
@@ -1877,18 +1889,19 @@ README = (HERE / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_names_what_there_is():
-    """Functions such as `04: backward`, and the options of commands such as python 11_gpt.py."""
-    scripts = {path.stem[:2]: load(path.stem) for path in SCRIPTS}
-    names = re.findall(r"`(\d\d): (\w+)`", README)
-    assert len(names) > 20
-    for number, name in names:
-        assert hasattr(scripts[number], name), f"{number} has no {name}"
+    """The functions behind # in its formulas, and the options of its commands."""
+    pages = dict(re.findall(r"(?ms)^```\n(\d\d_\w+)\.py(.*?)^```", README))
+    assert sorted(pages) == [path.stem for path in SCRIPTS]
+    for script, formulas in pages.items():
+        names = re.findall(r"(?m) # (\w+)$", formulas)
+        assert names
+        for name in names:
+            assert hasattr(load(script), name), f"{script} has no {name}"
     commands = re.findall(r"python (\d\d_\w+)\.py((?:\s+--[^\s`]+)*)", README)
     assert len(commands) > 8
-    for name, typed in commands:
-        assert (HERE / f"{name}.py").exists()
+    for script, typed in commands:
         assert set(re.findall(r"--(\w+)", typed)) <= set(
-            inspect.signature(scripts[name[:2]].main).parameters)
+            inspect.signature(load(script).main).parameters)
 
 
 def test_every_command_of_the_readme_runs(folder):
