@@ -171,7 +171,7 @@ def newton_schulz(G, steps=5):
 # numbers, and each is smaller by sqrt(inputs / outputs). `fit` makes up for
 # that.
 
-def muon(w, dw, state, lr, decay=0.0, beta=0.95):
+def muon(w, dw, state, lr, decay=0.0, beta=0.9):
     """Muon (Jordan 2024): momentum, made equally long in all directions, for a matrix w."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta

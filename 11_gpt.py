@@ -481,16 +481,17 @@ def random_rows(state, ids, settings, rank=0, ranks=1):
 
 
 def update(state, grads, lr, decay, pool):
-    """One step: of Muon for the matrices in the blocks, of Adam, at lr / 6, for all others.
+    """One step: of Muon for the matrices in the blocks, of Adam for all others.
 
     The rows of embed and the columns of unembed stand for single characters.
     For such matrices Adam has proved better (Jordan 2024). The reasoning of 06
-    would give lr / 11 for matrices of 128 x 128; the 6 was found by trying.
+    would give it lr / 11 for matrices of 128 x 128; the 6 was found by trying,
+    and so was the whole lr for the vectors mix of the token shift.
     """
     def update_one(name):
         w, dw, memory = state.weights[name], grads[name], state.optimizer[name]
         if by_adam(name, w):
-            adam(w, dw, memory, lr / 6)
+            adam(w, dw, memory, lr if name.endswith("mix") else lr / 6)
         else:
             muon(w, dw, memory, lr, decay)
     list(pool.map(update_one, grads))           # list waits for all of them
@@ -726,7 +727,7 @@ def main(**typed):
     blocks       number of transformer blocks
     heads        attention heads in a block
     channels     width of the residual stream
-    lr           highest learning rate of Muon; Adam's is a sixth of it
+    lr           highest learning rate of Muon; Adam's is a sixth of it, but for mix
     decay        weight decay of the matrices in the blocks: w *= 1 - lr * decay at each step
     eval_every   steps from one validation, which also saves, to the next
     seed         random seed of weights, batches and samples
@@ -955,7 +956,7 @@ def newton_schulz(G, steps=5):
     return X
 
 
-def muon(w, dw, state, lr, decay=0.0, beta=0.95):
+def muon(w, dw, state, lr, decay=0.0, beta=0.9):
     """Muon (Jordan 2024): momentum, made equally long in all directions, for a matrix w."""
     m = state.setdefault("m", np.zeros_like(w))
     m *= beta
