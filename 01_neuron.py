@@ -48,14 +48,14 @@ def mean_squared_error(x, y, w, b):
 
 # To know which way to move, we need two slopes (derivatives): how fast the
 # loss L grows when w alone is increased, dL/dw, and when b alone is, dL/db.
-# Both are called the gradient. Take one example, with the error e = w x + b -
-# y and the loss e^2. The slope of e^2 is 2 e, so by the chain rule
+# The two together are called the gradient. Take one example, with the error e
+# = w x + b - y and the loss e^2. The slope of e^2 is 2 e, so by the chain rule
 #     d(e^2)/dw = 2 e * de/dw = 2 e * x    (if w grows by 1, e grows by x)
 #     d(e^2)/db = 2 e * de/db = 2 e        (if b grows by 1, e grows by 1)
-# L is the mean over seven examples, and slopes add up as the terms of a sum
-# do, so its slopes are the means of these. At w = b = 0 they are dL/dw = -2316
-# and dL/db = -81. Both are negative: the loss falls when w or b grows, so both
-# should grow.
+# L is the mean over seven examples, and the slope of a sum is the sum of the
+# slopes, so L's slopes are the means of these. At w = b = 0 they are dL/dw =
+# -2316 and dL/db = -81. Both are negative: the loss falls when w or b grows,
+# so both should grow.
 
 def gradient(x, y, w, b):
     """dL/dw and dL/db."""
@@ -120,28 +120,30 @@ def relative_error(found, expected):
 
 # ---- new here: how large may the learning rate be? ------------------------------------------
 # Hold b still and draw the loss over w. Each e^2 is the square of a straight
-# line in w, so the curve is a parabola, a valley with its bottom at the best
-# w. There the slope is 0. If w grows by 1, each error e grows by x, so the
-# slope, the mean of 2 e * x, grows by the mean of 2 x * x. Call this number c,
-# the curvature. At the distance D from the bottom the slope is then c * D. A
-# step goes lr * c * D towards the bottom and leaves the distance (1 - lr * c)
-# * D, where a negative number means the other side:
+# line in w, a parabola, and the mean of parabolas is one, too: a valley with
+# its bottom at the best w. There the slope is 0. If w grows by 1, each error e
+# grows by x, so the slope, the mean of 2 e * x, grows by the mean of 2 x * x.
+# Call this number c, the curvature. At the distance D from the bottom the
+# slope is then c * D. A step goes lr * c * D towards the bottom and leaves the
+# distance (1 - lr * c) * D, where a negative number means the other side:
 #     lr below 1/c            the step stops short of the bottom;
 #     lr = 1/c                it lands on the bottom;
 #     lr between 1/c and 2/c  it lands on the other side, but nearer than before;
 #     lr above 2/c            it lands farther away each time: training diverges.
 # On our readings c is 1119 for w. For b it is 2, because each error grows by 1
 # instead of x. So the limit is 2/1119 = 0.0018 for w and 2/2 = 1 for b, and
-# the smaller one counts, as both share one learning rate. But at lr = 0.0018 a
-# step leaves 1 - 0.0018 * 2 = 99.64 % of b's distance. It is 32 degrees at
-# first, from 0 to 32, and after 100 steps 0.9964^100 = 70 % of them are left.
+# the smaller one counts, as both share one learning rate. But just below that
+# limit a step leaves some 1 - 0.0018 * 2 = 99.64 % of b's distance. It is 32
+# degrees at first, from 0 to 32, and after 100 steps 0.9964^100 = 70 % of them
+# are left.
 #
 # The cure is to scale the inputs: x becomes (x - mean) / std. The standard
 # deviation std is the typical distance from the mean, the root of the mean of
 # (x - mean)^2. The subtraction makes the mean of x 0, and the division makes
 # the mean of x^2 1. So c is 2 for w as well as for b, and the limit is 1 for
-# both. (Nor do they disturb each other: w enters b's slope, and b enters w's,
-# only multiplied by the mean of x, which is 0.) With lr = 0.1 each step leaves
+# both. (Nor do they disturb each other: b's slope is the mean of
+# 2 (w x + b - y), where w is multiplied by the mean of x, which is 0, and so
+# for w's.) With lr = 0.1 each step leaves
 # 80 % of both distances, and 100 steps leave 0.8^100 = 2e-10 of them. With
 # lr = 0.9 it leaves -80 %: the other side each time, and as fast.
 

@@ -39,9 +39,9 @@ import numpy as np
 #                -1 / u^2, and that of u is -e^-x, which is -(u - 1). Together
 #                (u - 1) / u^2 = (1 - 1 / u) * (1 / u) = (1 - s) * s. It is largest
 #                where s = 1/2, and 1/4 there.
-#     tanh       2 * 2 s (1 - s), with s at 2x: one 2 stands in front, the other
-#                one comes from 2x. That is 1 - tanh(x)^2, because
-#                1 - (2 s - 1)^2 = 4 s - 4 s^2.
+#     tanh       Let s = sigmoid(2x). By the chain rule its slope is 2 s (1 - s),
+#                so that of 2 s - 1 is 4 s (1 - s). That is 1 - tanh(x)^2,
+#                because 1 - (2 s - 1)^2 = 4 s - 4 s^2.
 #     relu       1 where x is positive, and 0 where it is negative. At 0 it has
 #                a corner and no slope; we take 0.
 
@@ -68,7 +68,8 @@ def relu(x):
 #     [3 4]  @  [3 5]  =  [3*1 + 4*3   3*0 + 4*5]  =  [15 20]
 # Our network takes N examples with D inputs, and has K units with an
 # activation f, and one more neuron that combines them. The units are called
-# hidden, because only that last neuron's answer is seen.
+# hidden, because only that last neuron's answer is seen. W1 and b1 hold the
+# weights and biases of all units, W2 and b2 those of the last neuron.
 #     a = X @ W1 + b1       (N, K) = (N, D) @ (D, K) + (K,), b1 added to each row
 #     h = f(a)              (N, K)
 #     z = h @ W2 + b2       (N, 1) = (N, K) @ (K, 1) + (1,)
@@ -81,10 +82,11 @@ def relu(x):
 # The answers y are 1 or 0. z can be any number; sigmoid(z) lies between 0 and
 # 1, and we read it as the probability, in the network's opinion, that the
 # answer is 1. (z itself is called the logit.) A good loss is 0 if the right
-# answer has probability 1, and grows without limit as it is ruled out. Minus
-# the natural logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69, -ln 0.01 = 4.6.
-# With sigmoid(z) = e^z / (e^z + 1), which is 1 / (1 + e^-z) times e^z above
-# and below, 1 - sigmoid(z) = 1 / (e^z + 1), and ln(p / q) = ln p - ln q,
+# answer gets probability 1, and grows without limit as this probability goes
+# to 0. Minus the natural logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69, -ln
+# 0.01 = 4.6. Multiply 1 / (1 + e^-z) above and below by e^z: sigmoid(z) = e^z
+# / (e^z + 1). So 1 - sigmoid(z) = 1 / (e^z + 1). With ln(p / q) = ln p - ln q
+# this makes
 #     y = 1    -ln(sigmoid(z))     = ln(e^z + 1) - ln(e^z) = ln(1 + e^z) - z
 #     y = 0    -ln(1 - sigmoid(z)) = ln(e^z + 1) - ln(1)   = ln(1 + e^z)
 # In one formula, as y is 1 or 0, L = ln(1 + e^z) - y * z. The slope of ln(u)
@@ -95,9 +97,11 @@ def relu(x):
 # so on. In z = h_1 * v_1 + h_2 * v_2 + ..., where v is W2, v_1 is multiplied
 # by h_1, as w was by x in 01: its slope is h_1 * dz, added up over all
 # examples. And h_1 is multiplied by v_1: dh_1 = v_1 * dz. Through f it becomes
-# da_1 = dh_1 times the slope of f at a_1. Then W1 is to a what W2 is to z.
-# File 04 derives the products of matrices; here we measure that they are
-# right. In the code .T turns rows into columns, and * goes entry by entry.
+# da_1 = dh_1 times the slope of f at a_1. Then W1 is to a what W2 is to z. In
+# the code .T turns rows into columns, and * goes entry by entry. Row k of h.T
+# holds h_k for all examples, so its dot product with dz is the sum above: h.T
+# @ dz. And dz @ W2.T multiplies the dz of each example by each v_k. File 04
+# derives this for any layer; here we measure that it is right.
 
 def loss_and_gradients(weights, X, y, name):
     """Loss of the network on X (N, D) and y (N, 1), and its gradients, named like the weights."""
@@ -145,10 +149,10 @@ def train_two_layers(weights, X, y, name, steps, lr):
 
 
 # ---- new here: more activations -------------------------------------------------------------
-# Which one to use? ReLU is the usual first choice: it is cheap, and where it
-# is on, it passes the gradient on whole. Its variants avoid the flat part or
-# the corner; GPT-2, a language model of 2019, uses GELU, many newer networks
-# SiLU. sigmoid belongs at the output, where a probability is wanted.
+# Which one to use? ReLU is the usual first choice: it is cheap, and where its
+# input is positive, the gradient passes unchanged. Its variants avoid the flat
+# part or the corner; GPT-2, a language model of 2019, uses GELU, many newer
+# networks SiLU. sigmoid belongs at the output, where a probability is wanted.
 #     leaky      0.1 x instead of 0 on the left
 #     softplus   ln(1 + e^x), a smooth ReLU; slope e^x / (1 + e^x) = sigmoid(x)
 #     silu       x * s with s = sigmoid(x). By the product rule its slope is
@@ -185,13 +189,14 @@ ACTIVATIONS = {
 
 # ---- new here: vanishing gradients ----------------------------------------------------------
 # On its way back the gradient is multiplied in each layer by the slope of f,
-# and then by W.T, which hardly changes its size if W is of the size above.
+# and then by W.T, which hardly changes its size if W is of the size above, as
+# in init_two_layers.
 # sigmoid's slope is at most 1/4, and twenty factors of 1/4 make 1e-12: the
 # first layers of a deep network would learn nothing. ReLU's slope is 0 for
 # about half of the units. Half of the gradient's entries become 0, so the sum
 # of their squares is halved in each layer, and its root, the gradient's
-# length, shrinks by sqrt(2). Weights that are larger by sqrt(2) make up for
-# that.
+# length, shrinks by a factor of sqrt(2). Weights that are larger by this
+# factor make up for that.
 
 def gradient_left(rng, name, depth, gain=1.0, width=64, samples=256):
     """The length of a gradient after it went back through `depth` layers, over that before.
@@ -251,7 +256,7 @@ def draw_activations():
 
 def circles(rng, n):
     """n points on a disc of radius 1 and n in a ring around it; X (2n, 2), y (2n, 1)."""
-    # The root puts as many points on each area near the rim as in the middle.
+    # The root spreads the points evenly: equal areas get equally many.
     radius = np.concatenate([np.sqrt(rng.random(n)), 1.5 + 0.7 * rng.random(n)])
     angle = rng.uniform(0, 2 * math.pi, 2 * n)
     X = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)

@@ -14,7 +14,8 @@ Run           python 03_matmul.py
 Expect        5 s. One product is some ten thousand times as fast as three
               loops. A batch of 128 examples does several times as many
               operations a second as a batch of 1
-Try           --batch=1     a single example: hundreds instead of ten thousand
+Try           --batch=1     a single example: one product is only hundreds of
+                            times as fast as the loops
               --size=2048   in the last table, W takes 16 MiB instead of 4
 Left out      how BLAS, the library behind NumPy's @, cuts matrices into tiles
               that fit the caches; the way back, to the gradients (04)
@@ -80,11 +81,12 @@ def random_layer(rng, N, D, K, dtype=np.float32):
 # each weight, once it has been fetched, serves all N examples. With 128
 # examples and a W of 1024 x 1024 that would make 64 operations for each byte;
 # as X and the result are moved too, it is 51. So the speed grows with the
-# batch until the processor is the slower one. That comes long before it has
-# grown by a factor of 100.
+# batch until the processor is the slower one. This happens long before the
+# speed has grown a hundredfold.
 #
 # In float32 the same memory holds twice as many numbers as in float64, and one
-# instruction handles twice as many of them.
+# instruction handles twice as many of them: it is about twice as fast,
+# whichever of the two is the slower one.
 
 def least_time(work, budget):
     """Call work() again and again for about `budget` seconds; the shortest time of a call.
@@ -106,7 +108,8 @@ def compare_ways(rng, batch, inputs, neurons, budget):
           f"{operations / 1e6:.2f} million operations")
     print("1 GFLOP/s is a billion floating-point operations (+ or *) a second\n")
     print("way                      seconds     GFLOP/s     speedup")
-    # The ways round differently, by a tiny part of the sum of all |terms|.
+    # Each way rounds a little differently, by a tiny part of the sum of all
+    # |terms|.
     scale = layer(np.abs(X), np.abs(W), np.abs(b)).max()
     times = {}
     for way in layer_by_numbers, layer_by_neurons, layer_by_examples, layer:
@@ -148,7 +151,7 @@ def compare_batches(rng, size, budget, best):
     print("Small batches wait for W: their GFLOP/s grow with the batch. Large ones wait\n"
           "for the processor: their GFLOP/s come near the best. (W may come from a cache, a\n"
           "small memory in the processor, because the product is repeated. A batch of 1 may\n"
-          "not fit in: BLAS has a special routine for it.)")
+          "break the pattern: BLAS has a special routine for it.)")
     return rates
 
 

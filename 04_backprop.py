@@ -7,11 +7,11 @@ down, and compute the loss again. The network below has 1,251 weights and
 biases, which would take 2,502 passes through it. Backpropagation finds all the
 slopes at once, and the loss too, in the time of about three passes.
 
-It rests on one fact. A number that feeds several others collects a sum: for
-each of these, how fast it grows with the number, times how fast L grows with
-it. Let u = 3 x, v = 5 x and L = u + 2 v. If x grows by a tiny t, u grows by 3 t
-and v by 5 t, so L grows by 1 * 3 t + 2 * 5 t:
-    dL/dx = 1 * 3 + 2 * 5 = 13        and indeed L = 3 x + 10 x = 13 x
+It rests on one fact. If x feeds several numbers u, v, .., the slope of L with
+respect to x is a sum with a term for each of them: how fast u grows with x,
+times how fast L grows with u, and so on. Let u = 3 x, v = 5 x and L = u + 2 v.
+If x grows by a tiny t, u grows by 3 t and v by 5 t, so L grows by 3 t * 1 + 5 t * 2:
+    dL/dx = 3 * 1 + 5 * 2 = 13        and indeed L = 3 x + 10 x = 13 x
 
 Run           python 04_backprop.py
 Expect        1 s. Gradients agree with measured slopes to 1e-8; the network
@@ -74,8 +74,9 @@ def softmax(z):
 
 
 # As in 02, the loss is minus the logarithm of the probability p_y of the right
-# class y, called the cross-entropy. In the example, if class 1 is right, it is
-# -ln(2.72 / 11.11) = 1.41. As ln(a / b) = ln a - ln b,
+# class y, called the cross-entropy. In the example, if class 1 (the second
+# one, as we count from 0) is right, it is -ln(2.72 / 11.11) = 1.41. As ln(a /
+# b) = ln a - ln b,
 #     -ln p_y = ln(sum of e^(z_k)) - z_y
 # and p_y, which might be rounded to 0, is not needed.
 
@@ -108,9 +109,10 @@ def backward(net, h, z, y):
     for l in reversed(range(len(net))):
         W, b = net[l]
 
-        # Rule 2, the weights. Take the weight W_jk from input j to unit k. It
-        # occurs in every example i, in a_ik = ... + h_ij * W_jk + ... , where
-        # its slope is h_ij. So dW_jk is the sum over i of h_ij * da_ik. As
+        # Rule 2, the weights. Write h_ij for entry (i, j) of h[l]. The weight
+        # W_jk, from input j to unit k, occurs in every example i, in
+        # a_ik = ... + h_ij * W_jk + ... : if it grows by t, a_ik grows by
+        # h_ij * t. So dW_jk is the sum over i of h_ij * da_ik. As
         # h_ij is entry (j, i) of h.T, that is row j of h.T times column k of
         # da: entry (j, k) of h.T @ da.
         dW = h[l].T @ da                        # (D_l, N) @ (N, D_(l+1))

@@ -65,8 +65,9 @@ class Value:
 
 # The numbers and their parents form a graph; each number is a node of it. We
 # walk from L backwards, because then one walk gives the slope of this one
-# result with respect to everything. A forward walk would follow what one
-# weight changes, so each weight would need its own.
+# result with respect to everything. A forward walk starts at one weight and
+# computes how fast each later number changes with it, so each weight would
+# need a walk of its own.
 #
 # A number that was used twice collects the sum of two gradients, as in 04:
 # hence the +=. It may hand its gradient on only when that sum is complete:
@@ -126,8 +127,8 @@ def naive_backward(node):
 # g for dL/dy, an array of the shape of y. Then
 #     y = exp(x)       dL/dx = g * exp(x)       each y_i depends on its own x_i
 #     y = A @ B        dL/dA = g @ B.T          dL/dB = A.T @ g          (04)
-# So a tensor remembers its parents and, in place of the slopes, a function,
-# vjp, which takes its own gradient and returns those of its parents.
+# So a tensor remembers its parents and, in place of the slopes, a function
+# vjp. It takes the gradient of the tensor and returns those of its parents.
 #
 # One thing is new with arrays: broadcasting (03). In X + b a single row b is
 # added to each of N rows, as the biases of 04 are. It feeds N rows, so its
@@ -191,7 +192,7 @@ class Tensor:
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
+        """Add grad to .grad; += would change g itself, which a + b hands to both a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -356,7 +357,8 @@ class Tensor:
 #     loss.backward(), then x.grad                     the same
 #     optimizer.zero_grad()                            new Tensors in every step
 #     x.detach().numpy()                               x.data
-# In both, x uses the memory of the array: if one changes, so does the other.
+# In both, x uses the memory of an array of floats: if one changes, so does the
+# other.
 
 
 # ---- new here: one loss, twice --------------------------------------------------------------
@@ -365,7 +367,7 @@ class Tensor:
 
 def cross_entropy_in_steps(logits, targets):
     """cross_entropy, made of small operations."""
-    z = logits - logits.data.max(axis=1, keepdims=True)  # changes no loss, so no gradient
+    z = logits - logits.data.max(axis=1, keepdims=True)  # an array: it needs no gradient
     return (z.exp().sum(1).log() - z[np.arange(len(targets)), targets]).mean()
 
 
@@ -459,8 +461,8 @@ def as_tensors(weights):
     return [(Tensor(W), Tensor(b)) for W, b in weights]
 
 
-# The weights themselves stay plain arrays; params are the same as Tensors. As
-# backward adds to .grad, the old gradients would have to be cleared before
+# The weights themselves stay plain arrays; params are Tensors that hold them.
+# As backward adds to .grad, the old gradients would have to be cleared before
 # each step. Instead, each step wraps the arrays in new Tensors, whose .grad is
 # empty.
 

@@ -53,9 +53,10 @@ def momentum(w, dw, state, lr, beta=0.9):
     w -= lr * m
 
 
-# Nesterov's momentum looks one step ahead. If dw stays the same, the next m
-# will be beta * m + dw, and it moves by that one already. So a new dw counts
-# more, and if it flips its sign, w brakes one step earlier.
+# Nesterov's momentum looks one step ahead. It moves w not by m, but by what
+# the next m will be if dw stays the same: beta * m + dw. As m contains dw
+# already, dw counts 1 + beta times in it, so if dw flips its sign, w brakes
+# one step earlier.
 
 def nesterov(w, dw, state, lr, beta=0.9):
     """Nesterov's momentum (1983; in this form: Bengio 2013)."""
@@ -122,11 +123,13 @@ def adamw(w, dw, state, lr, decay=0.01):
     adam(w, dw, state, lr)
 
 
-# Muon treats a matrix as a whole. The gradient G = [[3, 0], [0, 0.1]] would
-# move w far in one direction and hardly at all in the other; Muon moves it by
-# [[1, 0], [0, 1]], equally far in both. Here each direction is a single entry,
-# and Adam could do the same. Muon does it in whatever directions a matrix
-# stretches. By the singular value decomposition, every matrix is a product
+# Muon treats a matrix as a whole. It is the hardest of them, and only 11 needs
+# it: you may skip it at first, up to OPTIMIZERS. The gradient
+# G = [[3, 0], [0, 0.1]] would move w far in one direction and hardly at all in
+# the other; Muon moves it by [[1, 0], [0, 1]], equally far in both. In this
+# example each direction is one entry of w, and Adam could do the same. In
+# general a direction mixes all entries, and has to be found first. By the
+# singular value decomposition, every matrix is a product
 #     G = U S V^T
 # of a rotation (perhaps with a reflection), a stretching S, which is 0 but on
 # its diagonal, and another rotation (V^T is V.T). The numbers on the diagonal,
@@ -136,15 +139,16 @@ def adamw(w, dw, state, lr, decay=0.01):
 # others.
 #
 # Computing U, S and V would be slow. But products of X = U S V^T with itself
-# change only S. The columns of a rotation have length 1 and are perpendicular
-# to each other, so U^T U and V^T V are the identity, and as a transposed
-# product turns around, X^T = V S U^T,
+# change S only. The columns of U and V have length 1 and are perpendicular to
+# each other, so U^T U and V^T V are the identity (also if G is not square: S
+# is then as small as its shorter side). As a transposed product turns around,
+# X^T = V S U^T, and
 #     X X^T X = U S V^T  V S U^T  U S V^T = U S^3 V^T
-# So 3.4445 X - 4.7750 X X^T X + 2.0315 X X^T X X^T X does the same to every
-# singular value s: 3.4445 s - 4.7750 s^3 + 2.0315 s^5. (Jordan searched for
-# numbers that make small s grow fast, and let none run away.) First divide G
-# by its norm, the root of the sum of all entries^2, so that no s is above 1.
-# Then, in five rounds,
+# So 3.4445 X - 4.7750 X X^T X + 2.0315 X X^T X X^T X has the same U and V, and
+# each singular value s has become 3.4445 s - 4.7750 s^3 + 2.0315 s^5. (Jordan
+# searched for numbers that make small s grow fast, and let none run away.)
+# First divide G by its norm, the root of the sum of all entries^2. This is
+# also the root of the sum of all s^2, so then no s is above 1. In five rounds
 #     0.01 becomes 0.03, 0.12, 0.40, 1.09, 0.70
 #     0.1  becomes 0.34, 0.99, 0.71, 1.11, 0.71
 #     1    becomes 0.70, 1.11, 0.72, 1.09, 0.70
@@ -159,17 +163,17 @@ def newton_schulz(G, steps=5):
     """
     if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
-    X = G / (np.linalg.norm(G) + 1e-7)  # the root of the sum of all entries^2, or of all s^2
+    X = G / (np.linalg.norm(G) + 1e-7)
     for _ in range(steps):
         A = X @ X.T
         X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
     return X
 
 
-# A layer computes x @ w. As rotations keep lengths, x @ (U V^T) is as long as
-# x. If w has more outputs than inputs, this length is spread over more
-# numbers, and each is smaller by sqrt(inputs / outputs). `fit` makes up for
-# that.
+# A layer computes x @ w. If w has at least as many outputs as inputs, x @ (U
+# V^T) is as long as x, as rotations keep lengths. With more outputs this
+# length is spread over more numbers, and each is smaller by sqrt(inputs /
+# outputs). `fit` makes up for that.
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.9):
     """Muon (Jordan 2024): momentum, made equally long in all directions, for a matrix w."""
@@ -185,8 +189,8 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.9):
 # Biases are not matrices, so Adam takes care of them. (Jordan leaves the first
 # and the last layer to Adam, too, and 11 follows him.) Adam moves each entry
 # by about lr. In a matrix U V^T of 32 x 32 each column has length 1, so that
-# its entries are about 1 / sqrt(32), a sixth. So Adam gets a sixth of Muon's
-# rate.
+# its entries are about 1 / sqrt(32), a sixth: Muon moves each by lr / 6. So
+# that its steps are as long, Adam gets a sixth of Muon's rate.
 
 def muon_and_adam(w, dw, state, lr):
     """Muon for matrices, Adam for biases."""
@@ -209,7 +213,7 @@ OPTIMIZERS = {
 
 
 # ---- new here: learning-rate schedules ------------------------------------------------------
-# A schedule returns the factor for lr in each step, from 1 to `steps`. All
+# A schedule returns the factor for lr in a step; steps count from 1. All
 # three begin with a warm-up, because at first m and v are means of only a few
 # noisy gradients. Two fall towards 0 afterwards. With a small rate w hardly
 # moves between one mini-batch and the next, so that their noise averages out.
@@ -455,10 +459,10 @@ def compare_initializations(seed, steps, width=32):
         accuracy[name] = np.mean(forward(net, X)[1].argmax(1) == y)
         print(f"  {name:14}" + "".join(f"{value:9.0e}" for value in values)
               + f"{accuracy[name]:11.0%}", flush=True)
-    print("From zeros every h but X is 0, and every da but the last, so every dW = h.T @ da\n"
-          "is 0: nothing but the last bias can learn. 'Too small' gives gradients far below\n"
-          "Adam's eps of 1e-8. 'Too large' has gradients of 1e15, and learns because Adam\n"
-          "divides by their size. Glorot loses half of the squares at each ReLU.")
+    print("From zeros every h but X is 0, and every da is 0 but that of the last layer. So\n"
+          "every dW = h.T @ da is 0, and nothing but the last bias can learn. 'Too small'\n"
+          "gives gradients far below Adam's eps of 1e-8. 'Too large' has gradients of 1e15, and\n"
+          "learns because Adam divides by their size. Glorot loses half of the squares at each ReLU.")
     return accuracy
 
 

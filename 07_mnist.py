@@ -435,7 +435,7 @@ class Tensor:
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
+        """Add grad to .grad; += would change g itself, which a + b hands to both a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):

@@ -8,10 +8,12 @@ consists of characters. Two steps turn it into numbers.
     row 0, row 1, row 2, ...     then let each id pick a row of a matrix, the
                                  embedding, whose numbers are learned
 
-The list of all different tokens is the vocabulary; an id is a place in it. The
-network of 09 treats all its rows alike, whatever their order (that of 07 had
-weights of its own for each pixel). So a third step adds a vector for the
-position in the text; 09 will replace it by something better.
+The list of all different tokens is the vocabulary; an id is a place in it.
+
+The network of 07 had weights of its own for each pixel, so it knew where a pixel
+stands. That of 09 treats all tokens alike, and does not see their order. So a
+third step adds a vector for the position in the text; 09 will replace it by
+something better.
 
 Run           python 08_embed.py       the first run downloads 1 MB into data/
 Expect        TIME s on two cores. 500 byte-pair merges in 2 s; words such as
@@ -139,7 +141,8 @@ def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
     W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
-    11 a product is faster, for the 1,500 words of 08 it is slower.
+    11 this product is faster. For the 1,500 words of 08 it is slower, so the
+    word vectors use W[ids].
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
@@ -159,18 +162,20 @@ def embedding(W, ids):
 # squares, so never negative, although a word hardly ever stands next to
 # itself.) The probability should be near 1 for a pair from the text. That
 # alone would be easy: make all vectors alike and long. So it should also be
-# near 0 for v and a random word, which is seldom a neighbour; call its vector
-# n. There are 5 random words for each pair, so the loss of a pair has six
-# terms, as in 02:
+# near 0 for v and a random word, which is seldom a neighbour; call the random
+# word's neighbour vector n. There are 5 random words for each pair, so the
+# loss of a pair has six terms, as in 02:
 #     the neighbour        -ln sigmoid(z)       = ln(1 + e^-z)   slope sigmoid(z) - 1
 #     5 random words       -ln(1 - sigmoid(z))  = ln(1 + e^z)    slope sigmoid(z)
 # At first all z are near 0, each term near ln 2, and the loss near 6 ln 2 =
 # 4.16.
 #
-# From the slope dz, a pair gets dv = dz * u and du = dz * v. For all words at
-# once, with a row v for each and a row n for each random word, z = v @ n.T is
-# a layer whose weights are n.T. So rules 4 and 2 of 04 give
-#     dv = dz @ n        and v.T @ dz for n.T, which is dn = dz.T @ v
+# From the slope dz, a pair gets dv = dz * u and du = dz * v. To save time, all
+# N pairs share the same K random words. With v (N, C) and n (K, C), z = v @
+# n.T (N, K) is a layer with the weights n.T. So rule 4 of 04 gives dv = dz @
+# n, and rule 2 gives v.T @ dz, the gradient of n.T. Transposed, it is that of
+# n:
+#     dn = dz.T @ v
 
 def skip_gram(v, u, n, weight=5):
     """The mean loss of words v (N, C) and their neighbours u (N, C) against random words n (K, C).
@@ -229,8 +234,9 @@ def similarity(W):
 
 # ---- new here: positions --------------------------------------------------------------------
 # "Dog bites man" is not "man bites dog": the network must know where a token
-# stands. So add a vector for its position t to the token's vector. (With many
-# channels, the network can keep the two apart in different directions.) GPT-2
+# stands. So add a vector for its position t to the token's vector. (The sum
+# mixes the two. But with many channels they can point in different directions,
+# and then a product with a matrix can pick out each of them.) GPT-2
 # learns one such vector for each position, as it learns W. The first
 # transformer (10; Vaswani 2017) had a formula instead: a row of clock hands.
 # Hand j turns by the angle w_j from one position to the next, the first one
@@ -370,9 +376,9 @@ def show_positions(rng, T=16, C=32):
                for name, table in tables.items()}
     print("If t and s both move on by five, these products change by at most "
           + " and ".join(f"{change:.0e}" for change in changes.values()) + ".")
-    print("But the vectors p_t are added to those of words, and the dot product of q + p_t and\n"
-          "k + p_s has the terms q . p_s and p_t . k, too, which depend on s and t themselves.\n"
-          "09 finds a way out.")
+    print("But the vectors p_t are added to those of words. For words with the vectors a and b\n"
+          "the dot product of a + p_t and b + p_s has the terms a . p_s and p_t . b, too, which\n"
+          "depend on s and t themselves. 09 finds a way out.")
     return changes
 
 
@@ -503,7 +509,7 @@ class Tensor:
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
+        """Add grad to .grad; += would change g itself, which a + b hands to both a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):

@@ -56,12 +56,13 @@ def attention_weights(Q, K, causal=True):
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
 
-    # The causal mask. A text is learned by predicting, at every position, what
-    # comes next (11; in 10, digits). So no query may see the keys of later
+    # The causal mask. A GPT (11) learns a text by predicting, at every
+    # position, what comes next. So no query may see the keys of later
     # positions: their scores become minus infinity. For T = 3, add to S
     #     0  -inf  -inf
-    #     0    0   -inf        (Tq < Tk will occur with the KV cache, below)
+    #     0    0   -inf
     #     0    0     0
+    # With the KV cache, below, there will be fewer queries than keys: Tq < Tk.
     if causal:
         later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]     # (Tq, Tk)
         S += np.where(later, -np.inf, 0).astype(S.dtype)
@@ -173,9 +174,9 @@ def rms_norm(x, eps=1e-6):
 # NumPy rotates many arrows at once as complex numbers, a + ib for (a, b):
 #     (a + ib) * e^(ip) = (a + ib) * (cos p + i sin p)
 #                       = (a cos p - b sin p) + i (a sin p + b cos p)     as i i = -1
-# Backward, the gradient goes through the transposed matrix (04), and a
-# rotation transposed is the rotation by -p. e^(-ip) is the complex conjugate
-# of e^(ip).
+# Backward. As a matrix the rotation is [[cos p, -sin p], [sin p, cos p]], and
+# the gradient goes through its transpose (04), where the sines have changed
+# their sign: the rotation by -p. e^(-ip) is the complex conjugate of e^(ip).
 
 def rotary(x, start=0, base=1000.0):
     """Rotary positions (Su 2021) for queries or keys x (B, T, H, D); D is even.
@@ -204,8 +205,8 @@ def rotary(x, start=0, base=1000.0):
 # position needs the keys and values of all earlier ones. These do not change
 # any more, because by the mask no position reads from later ones. So keep
 # them, and compute only those of the new position. Queries need not be kept:
-# only the new position asks. In training, all positions are there at once, and
-# no cache.
+# only the new position asks. Training needs no cache: all positions are there at
+# once.
 
 def extend(cache, name, new):
     """Append new (B, T, H, D) to cache[name]; returns all that is there, without a gradient."""
@@ -261,7 +262,7 @@ SYMBOLS = string.ascii_lowercase + string.digits + string.ascii_uppercase + "?"
 
 def make_batch(rng, B, pairs, questions):
     """ids (B, pairs + 1, 2) of B random sequences, and the answers (B, questions)."""
-    # The order of random numbers is a random permutation: none occurs twice.
+    # argsort of random numbers is a random permutation: no letter or digit occurs twice.
     letters = rng.random((B, 26)).argsort(axis=1)[:, :pairs]
     digits = rng.random((B, 10)).argsort(axis=1)[:, :pairs]
     asked = rng.random((B, pairs)).argsort(axis=1)[:, :questions]  # which of the pairs
@@ -330,7 +331,7 @@ def train_recall(seed, layer, pairs, questions, heads, channels, steps, lr, batc
         loss = cross_entropy(recall_logits(params, ids, layer, heads), answers.ravel())
         loss.backward()
         for name, tensor in params.items():
-            if tensor.grad is not None:            # of weights that are in use
+            if tensor.grad is not None:            # mean_layer uses no query and key
                 adam(weights[name], tensor.grad, states[name], lr * warmup_linear(step, steps))
     ids, answers = make_batch(rng, 2000, pairs, questions)
     logits = recall_logits(as_tensors(weights), ids, layer, heads).data
@@ -422,7 +423,7 @@ def measure_facts(rng, T=8, H=2, D=4):
 def show_facts(facts):
     """Print the results of measure_facts."""
     print(f"""
-Mask: another last position changes the results before it by {facts["leak"]:g}.
+Mask: if the last position changes, the results before it change by {facts["leak"]:g}.
 Rotary: the scores of positions 5, 2 and 105, 102 differ by {facts["same distance"]:.0e},
         those of 5, 2 and 5, 3 by {facts["other distance"]:.2f}.
 Cache: one position at a time gives the same as all at once, within {facts["cache"]:.0e}.""")
@@ -468,9 +469,10 @@ def compare_heads(seed, pairs, channels, steps, lr):
                                             steps, lr)
         first, second = accuracies[heads]
         print(f"  heads: {heads} {first:26.1%} {second:14.1%}", flush=True)
-    print("Both networks have the same number of weights. With one head, and so one mean, it\n"
-          "answers one of the two questions. It knows that digit, and guesses the other among\n"
-          f"the rest: {1 / (pairs - 1):.0%}.")
+    print("Both networks have the same number of weights. One head makes one mean. Half of each\n"
+          "digit in it would not tell which answers which question, so the network settles for\n"
+          "one of the two. It knows that digit, and guesses the other among the rest: "
+          f"{1 / (pairs - 1):.0%}.")
     return accuracies
 
 
@@ -603,7 +605,7 @@ class Tensor:
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
+        """Add grad to .grad; += would change g itself, which a + b hands to both a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -733,7 +735,8 @@ def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
     W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
-    11 a product is faster, for the 1,500 words of 08 it is slower.
+    11 this product is faster. For the 1,500 words of 08 it is slower, so the
+    word vectors use W[ids].
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed

@@ -50,16 +50,18 @@ def layer_norm(x, gain, bias, eps=1e-5):
     r = 1 / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
     y = centred * r
 
-    # Backward. As in RMSNorm (09), with x_i - m in place of x_i, and one term
-    # more, because m grows by 1 / C with x_j. (For r this does not count, as the
-    # x_i - m add up to 0.) With [i = j] for 1 if i = j, else 0,
+    # Backward. As in RMSNorm (09), with x_i - m in place of x_i. But if x_j
+    # grows by 1, m grows by 1 / C, so every x_i - m shrinks by 1 / C: one term
+    # more. (In the slope of r these shifts cancel, as the x_i - m add up to 0.)
+    # With [i = j] for 1 if i = j, else 0,
     #     d(r)/d(x_j) = -r^2 * y_j / C
     #     d(y_i)/d(x_j) = r * ([i = j] - 1 / C - y_i * y_j / C)
     # x_j feeds every y_i. With dy for dL/dy, the sum over i has three terms:
     #     dx = r * (dy - mean(dy) - y * mean(dy * y))
     # The last two have a meaning. If all C numbers of x grow by the same
     # amount, or all x - m by the same factor, y does not change, and neither
-    # does L. So dx has no component along (1, .., 1), and none along y.
+    # does L: its slope in these two directions is 0. That is, dx has no
+    # component along (1, .., 1), and none along y.
 
     def vjp(g):
         dy = g * gain.data
@@ -149,7 +151,7 @@ def feed_forward(x, params, i):
 # feeds y_t with slope 1 and y_(t+1) with slope mix; mix feeds every y_t with
 # slope x_(t-1):
 #     y_t = x_t + mix * x_(t-1)
-#     dx_t = dy_t + mix * dy_(t+1)               at the last position, dy_t alone
+#     dx_t = dy_t + mix * dy_(t+1)      (the last position has only dy_t)
 #     dmix = sum of dy_t * x_(t-1) over all positions
 
 def token_shift(x, params, i, cache=None):
@@ -184,7 +186,7 @@ def block(x, params, i, heads, cache=None):
 
 # ---- new here: the stack ----------------------------------------------------------------------
 # With pre-norm every block adds to x, so x grows from block to block. One last
-# norm gives the output matrix, unembed, an input of a fixed size. The first
+# norm brings it back to a fixed size, for the output matrix, unembed. The first
 # norm does the same for the embedding, which may grow in training.
 
 def transformer(params, ids, kind, blocks, heads):
@@ -213,11 +215,11 @@ def init_transformer(rng, V, C, blocks):
     return weights
 
 
-# What is each part good for? Leave it out and see: an ablation. Each of these
-# blocks is GPT-2's, with RMSNorm, which needs no weights, and with something
-# left out or moved. (norm means those of the block; the norms of queries and
-# keys, and the first and last of the stack, stay.) The last one is that of 11
-# without its token shift.
+# What is each part good for? Leave it out and see: an ablation. All of these
+# blocks but the last are GPT-2's, with RMSNorm, which needs no weights, and
+# with something left out or moved. The last one is that of 11 without its token
+# shift. (without_norm leaves out the norms of the block only. Those of queries
+# and keys, and the first and last of the stack, stay.)
 
 def without_attention(x, params, i, heads):
     return x + gelu_feed_forward(rms_norm(x), params, i)
@@ -279,8 +281,8 @@ def train_sorting(seed, kind, digits, blocks, heads, channels, steps, lr, batch=
     """Train on new random sequences at every step: the weights, the last loss, the accuracy.
 
     The accuracy is the fraction of 2000 other sequences in which every digit
-    is predicted rightly from the right ones before it. Then it also writes
-    them rightly by itself.
+    is predicted correctly from the right ones before it. In such a sequence it
+    would also write every digit correctly by itself.
     """
     rng = np.random.default_rng(seed)
     weights = init_transformer(rng, len(SYMBOLS), channels, blocks)
@@ -395,8 +397,8 @@ def show_depth(found):
     print("\nRandom x forward, and a random gradient back, both of size 1, through stacks of\n"
           "untrained blocks")
     show_table("size of the result", found, lambda sizes, gradient, cosine: sizes[-1])
-    print("Each block multiplies the size by some factor, and many blocks by its power: 0.5^48\n"
-          "is 4e-15, and 1.7^48 is 1e11. Norms stop that.")
+    print("If each block multiplies the size by some factor, 48 blocks multiply it by factor^48:\n"
+          "0.5^48 is 4e-15, and 1.7^48 is 1e11. Norms stop that.")
     show_table("size of the gradient of the first x", found,
                lambda sizes, gradient, cosine: gradient)
     print("On the way back, too, norms keep it from exploding.")
@@ -432,8 +434,8 @@ def compare_variants(seed, seeds, digits, blocks, heads, channels, steps, lr):
         spread = f" +- {np.std(accuracies[kind.__name__], ddof=1):.1%}" if seeds > 1 else ""
         print(f"{kind.__name__:24}{np.mean([loss for _, loss, _ in runs]):9.4f}"
               f"{np.mean(accuracies[kind.__name__]):9.1%}{spread}", flush=True)
-    print("Without attention, no position knows the digits of the others. For the rest, this\n"
-          "task is too easy for this many blocks (try --blocks=1), and differences of a\n"
+    print("Without attention, no position knows the digits of the others. For the other parts\n"
+          "this task is too easy with this many blocks (try --blocks=1), and differences of a\n"
           "percent are chance, as --seeds=3 shows.")
     return accuracies, first
 
@@ -588,7 +590,7 @@ class Tensor:
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
+        """Add grad to .grad; += would change g itself, which a + b hands to both a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -718,7 +720,8 @@ def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
     W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
-    11 a product is faster, for the 1,500 words of 08 it is slower.
+    11 this product is faster. For the 1,500 words of 08 it is slower, so the
+    word vectors use W[ids].
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed

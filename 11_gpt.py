@@ -33,7 +33,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-# BLAS (03) reads its number of threads when NumPy is loaded.
+# Our own threads share the batch, so BLAS (03) gets one. It reads this as NumPy is loaded.
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ONE_BLAS_THREAD = "numpy" not in sys.modules or all(os.environ.get(name) == "1" for name in BLAS)
 if ONE_BLAS_THREAD:    # threads of our own share the batch, see mean_gradients
@@ -124,7 +124,8 @@ def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
 
     W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
-    11 a product is faster, for the 1,500 words of 08 it is slower.
+    11 this product is faster. For the 1,500 words of 08 it is slower, so the
+    word vectors use W[ids].
     """
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
@@ -350,9 +351,9 @@ def sample(weights, settings, characters, prompt, length, temperature=0.8, top_k
     cache, cached = {}, 0
     for _ in range(length):
         # The model was never trained on positions beyond the context length.
-        # So when the cache is full, start again with the newer half. Without
-        # the oldest character, the blocks compute other keys and values for
-        # all later ones: dropping one character each time would be slow.
+        # So when the cache is full, start again with the newer half. Why not
+        # drop only the oldest character? Later ones have read from it, so all
+        # keys and values would have to be computed anew, for each character.
         if cached + len(new) > settings.context:
             new = ids[-max(1, settings.context // 2):]
             cache, cached = {}, 0
@@ -432,10 +433,14 @@ def check_shards(settings, pool):
 
 
 # ---- new here: training -----------------------------------------------------------------------
+# Some helpers stand below, under plumbing: interrupts notices Ctrl-C, any_of
+# asks whether any process did, check_loss stops if the loss is not sound,
+# leave ends the program, from_first reads once for all processes, and choose
+# makes the settings from the options and the checkpoint.
 
 @dataclass
 class State:
-    """All that training changes, or needs to go on as if it had never stopped.
+    """What training changes, and what it needs to be resumed as if it had never stopped.
 
     text_hash    the SHA-256 of the text that it learns
     context      the context length with which validation was measured
@@ -559,7 +564,7 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
             seconds += time.perf_counter() - start
 
             check_loss(state, loss)
-            early = step in (every // 20, every // 4)  # when it has hardly learned yet
+            early = step in (every // 20, every // 4)  # before the first regular one
             measure = early or step % every == 0 or step == settings.steps
             if measure:
                 validate(state, settings, val_ids, pool)
@@ -579,8 +584,8 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
 
 # ---- new here: checkpoints --------------------------------------------------------------------
 # A checkpoint is an .npz file. It holds arrays, called weights/embed,
-# best/embed and so on, also m/embed and v/embed, the running means of Adam and
-# Muon. All else is one record in JSON.
+# best/embed and so on, and what the optimizers remember (06): m/embed, and for
+# Adam v/embed and t/embed as well. All else is one record in JSON.
 
 # the settings that belong to a training, and so into its checkpoint
 TRAINING = "data steps batch context blocks heads channels lr decay eval_every seed".split()
@@ -589,8 +594,8 @@ TRAINING = "data steps batch context blocks heads channels lr decay eval_every s
 def save(state, settings, rows):
     """Write a checkpoint to settings.out. If that fails, print a note: the next save tries again.
 
-    First, the loss on rows, one of the last batch, shows that the weights are
-    still sound.
+    First, the loss on rows, a single row of the last batch, shows whether the
+    weights are still sound.
     """
     params = as_tensors(state.weights)
     check_loss(state, loss_on(params, rows, settings.blocks, settings.heads).data.item())
@@ -734,7 +739,7 @@ def main(**typed):
     threads      number of worker threads; 0 means one per core
 
     An option that is None counts as not given.
-    Returns {"val_loss": the last one, "best_val_loss", "train_loss" (the mean of -ln p, as above),
+    Returns {"val_loss": the last one, "best_val_loss", "train_loss" (of the last step's batch),
     "steps", "seconds" (of this call's training steps), "parameters", "sample"}.
     """
     comm = mpi_processes()
@@ -854,7 +859,7 @@ class Tensor:
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad, but not by +=, because a + b hands the same array to a and b."""
+        """Add grad to .grad; += would change g itself, which a + b hands to both a and b."""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -949,7 +954,7 @@ def newton_schulz(G, steps=5):
     """
     if G.shape[0] > G.shape[1]:          # so that X X^T is the smaller product
         return newton_schulz(G.T, steps).T
-    X = G / (np.linalg.norm(G) + 1e-7)  # the root of the sum of all entries^2, or of all s^2
+    X = G / (np.linalg.norm(G) + 1e-7)
     for _ in range(steps):
         A = X @ X.T
         X = 3.4445 * X + (2.0315 * (A @ A) - 4.7750 * A) @ X
