@@ -461,8 +461,9 @@ def compare_initializations(seed, steps, width=32):
               + f"{accuracy[name]:11.0%}", flush=True)
     print("From zeros every h but X is 0, and every da is 0 but that of the last layer. So\n"
           "every dW = h.T @ da is 0, and nothing but the last bias can learn. 'Too small'\n"
-          "gives gradients far below Adam's eps of 1e-8. 'Too large' has gradients of 1e15, and\n"
-          "learns because Adam divides by their size. Glorot loses half of the squares at each ReLU.")
+          "gives gradients far below Adam's eps of 1e-8. 'Too large' has gradients of 1e15,\n"
+          "and learns because Adam divides by their size. Glorot loses half of the squares\n"
+          "at each ReLU.")
     return accuracy
 
 
