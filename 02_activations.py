@@ -15,7 +15,7 @@ find such weights by itself. Functions like max(z, 0) are called activations, or
 nonlinearities, because their graph is not a straight line.
 
 Run           python 02_activations.py
-Expect        2 to 4 s. Without an activation about half of the answers are
+Expect        2 s. Without an activation about half of the answers are
               right; with one, whichever it is, all of them
 Try           --activation=relu   another picture: straight pieces
               --hidden=2          with two units, only four of the seven

@@ -11,7 +11,7 @@ layer takes 2 N D K operations. We compute it in four ways, from three loops in
 Python to one product. The results agree up to rounding; the times do not.
 
 Run           python 03_matmul.py
-Expect        5 s. One product is some ten thousand times as fast as three
+Expect        4 s. One product is some ten thousand times as fast as three
               loops. A batch of 128 examples does several times as many
               operations a second as a batch of 1
 Try           --batch=1     a single example: one product is only hundreds of

@@ -12,7 +12,7 @@ changes during the training, which random weights it starts from, and what is
 done about a gradient that is far too large.
 
 Run           python 06_optim.py
-Expect        4 to 6 s. On a spiral with five arms the loss ends near 0.1 for
+Expect        4 s. On a spiral with five arms the loss ends near 0.1 for
               plain gradient descent, 0.003 for Adam and 0.002 for Muon
 Try           --steps=50     hardly any time: Adam and Muon still reach 0.08,
                              plain gradient descent 0.8

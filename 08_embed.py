@@ -16,7 +16,7 @@ third step adds a vector for the position in the text; 09 will replace it by
 something better.
 
 Run           python 08_embed.py       the first run downloads 1 MB into data/
-Expect        TIME s on two cores. 500 byte-pair merges in 2 s; words such as
+Expect        8 s on two cores. 500 byte-pair merges in 2 s; words such as
               "father" and "son" end up side by side
 Try           --merges=2000   longer tokens: 2.9 characters instead of 2.3
               --steps=100     word vectors that have learned next to nothing:

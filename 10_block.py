@@ -13,7 +13,7 @@ feed-forward layer, sends random numbers through stacks of 48 blocks to see what
 each part does, and trains the sorter with and without each part.
 
 Run           python 10_block.py
-Expect        45 s on two cores. 98 to 99 % of sequences of 8 digits are sorted,
+Expect        40 s on two cores. 98 to 99 % of sequences of 8 digits are sorted,
               and almost none without attention
 Try           --seeds=3   mean and spread of the table
               --blocks=1  one block sorts 58 %, with a token shift 86 %
