@@ -28,8 +28,10 @@ TEXT = "To be, or not to be, that is the question:\n" * 20
 NOT_WINDOWS = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and links")
 HAS_MPI = shutil.which("mpiexec") and importlib.util.find_spec("mpi4py")
 NEEDS_MPI = pytest.mark.skipif(not HAS_MPI, reason="there is no MPI here")
-NEEDS_DATA = pytest.mark.skipif(not (HERE / "data/tinyshakespeare.txt").exists(),
-                                reason="data/ does not hold the real data")
+NEEDS_TEXT = pytest.mark.skipif(not (HERE / "data/tinyshakespeare.txt").exists(),
+                                reason="data/ does not hold tiny Shakespeare")
+NEEDS_MNIST = pytest.mark.skipif(len(list(HERE.glob("data/*-idx?-ubyte*"))) < 4,
+                                 reason="data/ does not hold MNIST")
 
 # A proxy that is a closed port of this machine: no test can reach the network, or waits for long.
 OFFLINE = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")} | {"no_proxy": ""}
@@ -438,7 +440,7 @@ def test_help_explains_every_option_and_a_wrong_one_is_refused(path, folder, cap
     for name, parameter in inspect.signature(script.main).parameters.items():
         assert re.search(rf"--{name} [A-Z_]+\s+default:\s+{re.escape(repr(parameter.default))}",
                          listed)
-        assert re.search(rf"(?m)^    {name}  +\w+", script.main.__doc__), f"{name} is not explained"
+        assert re.search(rf"(?m)^ *{name}  +\w+", script.main.__doc__), f"{name} is not explained"
         if type(parameter.default) is float:
             status, _, said = call(f"--{name}=nan")
             assert status == 2 and "below 1e9, not nan" in said
@@ -963,7 +965,7 @@ def test_07_own_files_that_do_not_fit_are_refused(part, array, sentence, folder)
         mnist.main(data="own")
 
 
-@NEEDS_DATA
+@NEEDS_MNIST
 def test_07_mnist(folder, capsys):
     shutil.copytree(HERE / "data", "data")
     assert mnist.main(epochs=1, hidden=64)["test_accuracy"] > 0.9
@@ -1041,9 +1043,10 @@ def test_08_a_text_of_few_words(folder, capsys):
     assert result["nearest"] == {} and "too few" in capsys.readouterr().out
 
 
-@NEEDS_DATA
+@NEEDS_TEXT
 def test_08_shakespeare(folder, capsys):
-    shutil.copytree(HERE / "data", "data")
+    os.mkdir("data")
+    shutil.copy(HERE / "data/tinyshakespeare.txt", "data")
     result = embed.main(merges=50, steps=500)
     for word, others in {"thou": "wilt hast dost", "father": "mother son daughter brother",
                          "will": "shall must can"}.items():
@@ -1320,7 +1323,7 @@ def test_11_the_best_weights_are_kept_and_write(folder, monkeypatch):
     assert np.array_equal(used[2]["embed"], best)
 
 
-@NEEDS_DATA
+@NEEDS_TEXT
 def test_11_shakespeare(folder):
     Path("data").mkdir()
     shutil.copy(HERE / "data/tinyshakespeare.txt", "data")
