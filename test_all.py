@@ -931,7 +931,8 @@ def test_07_stays_float32_and_is_the_same_twice(folder, capsys, monkeypatch):
     nets = [[array for layer in net for array in layer] for net in nets]
     assert all(map(np.array_equal, nets[0], nets[1])) and not np.array_equal(nets[0][0], nets[2][0])
     assert {array.dtype for array in nets[0]} == {np.dtype(np.float32)}
-    assert mnist.to_float(np.array([0, 255], np.uint8)).tolist() == [0, 1]
+    images = mnist.to_float(np.array([0, 255], np.uint8))
+    assert images.tolist() == [0, 1] and images.dtype == np.float32
     assert "test accuracy" in capsys.readouterr().out.splitlines()[-2]
 
 
