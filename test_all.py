@@ -1289,6 +1289,13 @@ def test_11_memory_stays_flat():
     assert peaks[1] < 1.1 * peaks[0]
 
 
+def test_11_rows_come_from_the_whole_text():
+    state = SimpleNamespace(rng=np.random.default_rng(0))
+    rows = gpt.random_rows(state, np.arange(50), gpt.Settings(**TINY | dict(batch=500)))
+    assert rows.shape == (500, 9) and (np.diff(rows) == 1).all()
+    assert (rows.min(), rows.max()) == (0, 49)
+
+
 def test_11_a_long_text_is_validated_in_part(monkeypatch):
     weights, settings = random_weights(3, 16, np.float32), gpt.Settings(**TINY)
     ids = np.concatenate([np.zeros(4000, int), np.ones(4000, int)])     # two halves
