@@ -48,14 +48,15 @@ def mean_squared_error(x, y, w, b):
 
 # To know which way to move, we need two slopes (derivatives): how fast the
 # loss L grows when w alone is increased, dL/dw, and when b alone is, dL/db.
-# The two together are called the gradient. Take one example, with the error e
-# = w x + b - y and the loss e^2. The slope of e^2 is 2 e, so by the chain rule
+# The two together are called the gradient. Take one example, with the error
+# e = w x + b - y and the loss e^2. The slope of e^2 is 2 e, so by the chain
+# rule
 #     d(e^2)/dw = 2 e * de/dw = 2 e * x    (if w grows by 1, e grows by x)
 #     d(e^2)/db = 2 e * de/db = 2 e        (if b grows by 1, e grows by 1)
 # L is the mean over seven examples, and the slope of a sum is the sum of the
-# slopes, so L's slopes are the means of these. At w = b = 0 they are dL/dw =
-# -2316 and dL/db = -81. Both are negative: the loss falls when w or b grows,
-# so both should grow.
+# slopes, so L's slopes are the means of these. At w = b = 0 they are
+# dL/dw = -2316 and dL/db = -81. Both are negative: the loss falls when w or b
+# grows, so both should grow.
 
 def gradient(x, y, w, b):
     """dL/dw and dL/db."""
@@ -143,9 +144,9 @@ def relative_error(found, expected):
 # the mean of x^2 1. So c is 2 for w as well as for b, and the limit is 1 for
 # both. (Nor do they disturb each other: b's slope is the mean of
 # 2 (w x + b - y), where w is multiplied by the mean of x, which is 0, and so
-# for w's.) With lr = 0.1 each step leaves
-# 80 % of both distances, and 100 steps leave 0.8^100 = 2e-10 of them. With
-# lr = 0.9 it leaves -80 %: the other side each time, and as fast.
+# for w's.) With lr = 0.1 each step leaves 80 % of both distances, and 100 steps
+# leave 0.8^100 = 2e-10 of them. With lr = 0.9 it leaves -80 %: the other side
+# each time, and as fast.
 
 
 # ---- the experiment -------------------------------------------------------------------------
@@ -199,8 +200,8 @@ def main(lr=0.1, steps=100, noise=0.0):
                ".": ("2 % below the limit", crawling),
                "o": (f"scaled inputs, lr {lr:g}", converging)})
 
-    # Back to degrees: w (x - mean) / std + b = (w / std) x + (b - w mean /
-    # std)
+    # Back to degrees:
+    # w (x - mean) / std + b = (w / std) x + (b - w mean / std)
     b = b - w * x.mean() / x.std()
     w = w / x.std()
     print(f"\nLearned: F = {w:.4f} C + {b:.4f}. 37 and 100 were not among the readings.\n")

@@ -60,8 +60,8 @@ def relu(x):
 # weights and a bias of its own. With two inputs and two units,
 #     a_1 = x_1 * W_11 + x_2 * W_21 + b_1
 #     a_2 = x_1 * W_12 + x_2 * W_22 + b_2
-# so column k of the table W holds the weights of unit k. The matrix product X
-# @ W computes this for many examples, the rows of X, at once. Entry (i, k) is
+# so column k of the table W holds the weights of unit k. The matrix product
+# X @ W computes this for many examples, the rows of X, at once. Entry (i, k) is
 # the dot product of row i of X and column k of W: multiply entry by entry, add
 # up.
 #     [1 2]     [1 0]     [1*1 + 2*3   1*0 + 2*5]     [ 7 10]
@@ -83,10 +83,10 @@ def relu(x):
 # 1, and we read it as the probability, in the network's opinion, that the
 # answer is 1. (z itself is called the logit.) A good loss is 0 if the right
 # answer gets probability 1, and grows without limit as this probability goes
-# to 0. Minus the natural logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69, -ln
-# 0.01 = 4.6. Multiply 1 / (1 + e^-z) above and below by e^z: sigmoid(z) = e^z
-# / (e^z + 1). So 1 - sigmoid(z) = 1 / (e^z + 1). With ln(p / q) = ln p - ln q
-# this makes
+# to 0. Minus the natural logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69 and
+# -ln 0.01 = 4.6. Multiply 1 / (1 + e^-z) above and below by e^z:
+#     sigmoid(z) = e^z / (e^z + 1)        1 - sigmoid(z) = 1 / (e^z + 1)
+# With ln(p / q) = ln p - ln q this makes
 #     y = 1    -ln(sigmoid(z))     = ln(e^z + 1) - ln(e^z) = ln(1 + e^z) - z
 #     y = 0    -ln(1 - sigmoid(z)) = ln(e^z + 1) - ln(1)   = ln(1 + e^z)
 # In one formula, as y is 1 or 0, L = ln(1 + e^z) - y * z. The slope of ln(u)
@@ -99,9 +99,9 @@ def relu(x):
 # examples. And h_1 is multiplied by v_1: dh_1 = v_1 * dz. Through f it becomes
 # da_1 = dh_1 times the slope of f at a_1. Then W1 is to a what W2 is to z. In
 # the code .T turns rows into columns, and * goes entry by entry. Row k of h.T
-# holds h_k for all examples, so its dot product with dz is the sum above: h.T
-# @ dz. And dz @ W2.T multiplies the dz of each example by each v_k. File 04
-# derives this for any layer; here we measure that it is right.
+# holds h_k for all examples, so its dot product with dz is the sum above:
+# h.T @ dz. And dz @ W2.T multiplies the dz of each example by each v_k. File
+# 04 derives this for any layer; here we measure that it is right.
 
 def loss_and_gradients(weights, X, y, name):
     """Loss of the network on X (N, D) and y (N, 1), and its gradients, named like the weights."""

@@ -75,8 +75,8 @@ def softmax(z):
 
 # As in 02, the loss is minus the logarithm of the probability p_y of the right
 # class y, called the cross-entropy. In the example, if class 1 (the second
-# one, as we count from 0) is right, it is -ln(2.72 / 11.11) = 1.41. As ln(a /
-# b) = ln a - ln b,
+# one, as we count from 0) is right, it is -ln(2.72 / 11.11) = 1.41. As
+# ln(a / b) = ln a - ln b,
 #     -ln p_y = ln(sum of e^(z_k)) - z_y
 # and p_y, which might be rounded to 0, is not needed.
 

@@ -170,10 +170,10 @@ def newton_schulz(G, steps=5):
     return X
 
 
-# A layer computes x @ w. If w has at least as many outputs as inputs, x @ (U
-# V^T) is as long as x, as rotations keep lengths. With more outputs this
-# length is spread over more numbers, and each is smaller by sqrt(inputs /
-# outputs). `fit` makes up for that.
+# A layer computes x @ w. If w has at least as many outputs as inputs,
+# x @ (U V^T) is as long as x, as rotations keep lengths. With more outputs
+# this length is spread over more numbers, and each is smaller by
+# sqrt(inputs / outputs). `fit` makes up for that.
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.9):
     """Muon (Jordan 2024): momentum, made equally long in all directions, for a matrix w."""

@@ -156,8 +156,8 @@ def embedding(W, ids):
 # then give the same answers, and so their vectors become similar: "You shall
 # know a word by the company it keeps" (Firth 1957).
 #
-# Each word has two vectors: v as itself, u as a neighbour. Let z = sum of v *
-# u be their dot product, and read sigmoid(z) as the probability that the two
+# Each word has two vectors: v as itself, u as a neighbour. Let z = sum of
+# v * u be their dot product, and read sigmoid(z) as the probability that the two
 # stand together. (With one vector, z of a word and itself would be a sum of
 # squares, so never negative, although a word hardly ever stands next to
 # itself.) The probability should be near 1 for a pair from the text. That
@@ -167,14 +167,14 @@ def embedding(W, ids):
 # loss of a pair has six terms, as in 02:
 #     the neighbour        -ln sigmoid(z)       = ln(1 + e^-z)   slope sigmoid(z) - 1
 #     5 random words       -ln(1 - sigmoid(z))  = ln(1 + e^z)    slope sigmoid(z)
-# At first all z are near 0, each term near ln 2, and the loss near 6 ln 2 =
-# 4.16.
+# At first all z are near 0, each term near ln 2, and the loss near
+# 6 ln 2 = 4.16.
 #
 # From the slope dz, a pair gets dv = dz * u and du = dz * v. To save time, all
-# N pairs share the same K random words. With v (N, C) and n (K, C), z = v @
-# n.T (N, K) is a layer with the weights n.T. So rule 4 of 04 gives dv = dz @
-# n, and rule 2 gives v.T @ dz, the gradient of n.T. Transposed, it is that of
-# n:
+# N pairs share the same K random words. With v (N, C) and n (K, C),
+# z = v @ n.T (N, K) is a layer with the weights n.T. So rule 4 of 04 gives
+# dv = dz @ n, and rule 2 gives v.T @ dz, the gradient of n.T. Transposed, it
+# is that of n:
 #     dn = dz.T @ v
 
 def skip_gram(v, u, n, weight=5):
