@@ -9,6 +9,7 @@ where data/ does not hold it.
 import ast, errno, gzip, hashlib, importlib.util, inspect, json, math, os, re, shlex, shutil
 import signal, socket, stat, subprocess, sys, time, tracemalloc, zipfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -1289,11 +1290,20 @@ def test_11_memory_stays_flat():
     assert peaks[1] < 1.1 * peaks[0]
 
 
-def test_11_rows_come_from_the_whole_text():
-    state = SimpleNamespace(rng=np.random.default_rng(0))
-    rows = gpt.random_rows(state, np.arange(50), gpt.Settings(**TINY | dict(batch=500)))
-    assert rows.shape == (500, 9) and (np.diff(rows) == 1).all()
-    assert (rows.min(), rows.max()) == (0, 49)
+def test_11_an_epoch_shows_every_character_once():
+    ids, settings = np.arange(100), gpt.Settings(**TINY | dict(batch=2))     # rows of 8
+    take = lambda n, *how: list(islice(gpt.batches(ids, settings, *how), n))
+    starts = list(islice(gpt.shuffled_starts(100, 8, 0), 22))
+    first = min(starts[:11])
+    assert sorted(starts[:11]) == list(range(first, first + 88, 8)) != starts[:11]
+    assert len(set(starts)) == 22               # the next epoch cuts at other places
+    rows = take(400, 0)
+    assert np.array_equal(rows[0], ids[np.array(starts[:2])[:, None] + np.arange(9)])
+    assert (np.min(rows), np.max(rows)) == (0, 99)
+    assert np.array_equal(rows[7:], take(393, 7))          # resumed after 7 steps
+    assert np.array_equal(take(9, 0, 1, 2)[7:], take(2, 7, 1, 2))
+    both = zip(take(200, 0, 0, 2), take(200, 0, 1, 2))      # the shares of two processes
+    assert np.array_equal(rows, [part for parts in both for part in parts])
 
 
 def test_11_a_long_text_is_validated_in_part(monkeypatch):
@@ -1315,7 +1325,7 @@ def test_11_overfitting_is_named_and_rising_losses_are_not(folder, capsys, monke
     said = capsys.readouterr().out
     assert "The best validation loss is 3.0000, after step 8" in said and "overfitted" in said
     assert (result["val_loss"], result["best_val_loss"]) == (3.5, 3.0)
-    gpt.show(gpt.State("", 8, "abcde", gpt.init_weights(RNG, 5, 16, 2), RNG, {},
+    gpt.show(gpt.State("", 8, "abcde", gpt.init_weights(RNG, 5, 16, 2), {},
                        losses=[1.0, 2.0, 3.0], validation=[[1, 1.0], [3, 3.0]]))
     assert "A lower --lr helps" in capsys.readouterr().out
 
