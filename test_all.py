@@ -1338,6 +1338,20 @@ def test_11_if_the_last_save_fails_the_text_is_written_all_the_same(folder, caps
     assert len(said.split("of training\n\n")[1]) > 30
 
 
+def test_11_writing_stays_within_the_context(monkeypatch):
+    """When the cache is full, it begins again with the newer half of the context, here 4 of 8."""
+    lengths, right = [], gpt.gpt
+
+    def remember(params, ids, blocks, heads, cache):
+        logits = right(params, ids, blocks, heads, cache)
+        lengths.append(cache["0.key"].shape[1])
+        return logits
+    monkeypatch.setattr(gpt, "gpt", remember)
+    weights, settings = random_weights(5, 16, np.float32), gpt.Settings(**TINY)
+    assert len(list(gpt.sample(weights, settings, "abcde", "abc", 15))) == 15
+    assert lengths == [3, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8, 4, 5, 6, 7]
+
+
 def test_11_sampling_from_a_checkpoint(folder, capsys):
     train(out="a.npz")
     Path("text.txt").unlink()                           # it is not needed any more
