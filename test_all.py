@@ -1479,6 +1479,9 @@ def test_a_download_is_checked_and_the_next_host_tried(folder):
     bad = [Path(name).absolute().as_uri() for name in ("absent", "cut", "page", "other")]
     good = Path("right").absolute().as_uri()
     assert gpt.download("x.gz", bad, RIGHT) is None and not Path("data").exists()
+    Path("data").touch()                                # a file, so nothing can be kept in it
+    assert gpt.download("x.gz", [good], RIGHT) == b"right bytes"
+    Path("data").unlink()
     assert gpt.download("x.gz", [*bad, good], RIGHT) == b"right bytes"
     assert contents("data") == {Path("data/x.gz"): right}
 
