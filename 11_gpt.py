@@ -15,8 +15,8 @@ vectors are x, the residual stream (10). A block only adds to it. The model:
     logits = rms_norm(x) @ unembed
 
 Run           python 11_gpt.py       the first run downloads 1 MB into data/
-Expect        4 minutes on two cores, 0.15 GB of memory. A validation loss of 1.47 to
-              1.48; e^1.475 = 4.4: about as unsure as a choice among four characters
+Expect        4 to 5 minutes on two cores, 0.16 GB of memory. A validation loss of
+              1.43; e^1.43 = 4.2: about as unsure as a choice among four characters
 Try           --data=my.txt      your own text; --help lists all options
               --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
                                  write more, without training
