@@ -635,7 +635,7 @@ def save(state, settings, rows):
     np.savez(content, record=json.dumps(record), **arrays)
     try:
         make_room(state, settings)
-        write_file(settings.out, content.getbuffer())
+        write_file(settings.out, content.getvalue())
         state.saved, state.saved_steps = mark_of(settings.out), len(state.losses)
     except OSError as problem:
         print(f"note: cannot write {settings.out}: {problem}")
