@@ -396,11 +396,7 @@ def as_rows(x):
 
 
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found.
-
-    After L.backward(), x.grad is dL/dx for every Tensor x that the number L
-    was computed from.
-    """
+    """An array that remembers how it was made, so that its gradient can be found."""
 
     __array_ufunc__ = None  # tells NumPy to leave array @ Tensor, and so on, to us
     made = itertools.count()            # gives each Tensor a serial number
@@ -418,10 +414,8 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        On the way each node forgets its parents, so that its memory is free.
-        Tensors that you still hold keep their .grad, but backward can run only
-        once. ValueError if there are several numbers, RuntimeError at the
-        second time.
+        On the way it releases the graph. So it can run only once: RuntimeError
+        at the second time. ValueError if there are several numbers.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")

@@ -135,15 +135,12 @@ def decode_bytes(ids, tokens):
 # onehot (N, V) be 1 in the column of the nth id, and 0 elsewhere; then onehot
 # @ W holds the N picked rows. Let g be their gradient. As for any product, the
 # gradient of W is dW = onehot.T @ g (rule 2 of 04). So a token that occurs
-# twice in the text gets the sum of two rows of g.
+# twice in the text gets the sum of two rows of g. W[ids] of 05 has the same
+# gradient, by np.add.at. For the 65 characters of 11 this product is faster.
+# For 1,500 words it is slower, so the word vectors below use W[ids].
 
 def embedding(W, ids):
-    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
-
-    W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
-    11 this product is faster. For the 1,500 words of 08 it is slower, so the
-    word vectors use W[ids].
-    """
+    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C)."""
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
         return (onehot.astype(g.dtype) @ as_rows(g),)         # (V, N) @ (N, C)
@@ -469,11 +466,7 @@ def as_rows(x):
 
 
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found.
-
-    After L.backward(), x.grad is dL/dx for every Tensor x that the number L
-    was computed from.
-    """
+    """An array that remembers how it was made, so that its gradient can be found."""
 
     made = itertools.count()            # gives each Tensor a serial number
 
@@ -490,10 +483,8 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        On the way each node forgets its parents, so that its memory is free.
-        Tensors that you still hold keep their .grad, but backward can run only
-        once. ValueError if there are several numbers, RuntimeError at the
-        second time.
+        On the way it releases the graph. So it can run only once: RuntimeError
+        at the second time. ValueError if there are several numbers.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")

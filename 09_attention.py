@@ -34,25 +34,23 @@ import numpy as np
 
 # ---- new here: attention ----------------------------------------------------------------------
 # Each position has a vector x of C numbers. Three matrices (C, C), here without
-# biases, turn it into three vectors: a query, what the position is looking for; a key, what it can
-# be found by; and a value, what it hands over. In the code they are called
-# "query", "key" and "value".
+# biases, turn it into three vectors: a query, what the position is looking for;
+# a key, what it can be found by; and a value, what it hands over.
 #     q = x @ Wq        k = x @ Wk        v = x @ Wv
 # Why not compare the vectors x themselves? M? must match m7, although M and m
 # are two symbols that have nothing in common. Wq and Wk learn which match.
 
-def attention_weights(Q, K, causal=True):
+def attention_weights(Q, K):
     """A (..., Tq, Tk), the softmax of the scores of Q (..., Tq, D) and K (..., Tk, D).
 
-    The queries stand at the last Tq of the Tk positions. If causal, they do
-    not see the keys of later positions.
+    The queries stand at the last Tq of the Tk positions, and do not see the
+    keys of later ones.
     """
     # The queries of T positions are the rows of Q (T, D), and so for K and V.
     # The score S_ij is the dot product of query i and key j, over sqrt(D). The
     # product alone is a sum of D terms. If these are independent, with mean 0
     # and variance 1, the sum has the variance D (07). Dividing by sqrt(D) keeps
-    # scores at about 1, however large D is; the experiment shows what happens
-    # otherwise.
+    # scores at about 1, however large D is.
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
 
@@ -62,10 +60,11 @@ def attention_weights(Q, K, causal=True):
     #     0  -inf  -inf
     #     0    0   -inf
     #     0    0     0
-    # With the KV cache, below, there will be fewer queries than keys: Tq < Tk.
-    if causal:
-        later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]     # (Tq, Tk)
-        S += np.where(later, -np.inf, 0).astype(S.dtype)
+    # A network that reads a whole text, and predicts no next character, leaves
+    # the mask out. With the KV cache, below, there will be fewer queries than
+    # keys: Tq < Tk.
+    later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]         # (Tq, Tk)
+    S += np.where(later, -np.inf, 0).astype(S.dtype)
 
     # Softmax (04) of the scores of each query. The scores 0 and ln 3 give
     # A = 1/4 and 3/4, and the result will be 1/4 v_0 + 3/4 v_1. Where the mask
@@ -77,21 +76,15 @@ def attention_weights(Q, K, causal=True):
 
 
 def row_dot(a, b):
-    """The dot product of each row of a (..., n) with that of b: (..., 1).
-
-    The same as (a * b).sum(axis=-1, keepdims=True), but faster.
-    """
+    """The dot products of the rows of a and b: (a * b).sum(-1, keepdims=True), but faster."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
-# Heads. One softmax makes one mean. Several heads make several: each of H
-# heads has its own D = C / H channels of the queries, keys and values, and
-# computes its own weighted mean. The H results are put side by side, and are C
-# numbers again. In the code the heads are an axis of their own.
+# Heads. One softmax makes one weighted mean. Several heads make several: each
+# of H heads has its own D = C / H channels of the queries, keys and values. The
+# H results are put side by side, and are C numbers again.
 #
-# Backward. dY stands for dL/dY, and so on; the slope of one number with
-# respect to another is written d(..)/d(..). Y = A @ V is a matrix product, so
-# as in 04
+# Backward. As in 04, dY stands for dL/dY. Y = A @ V is a matrix product, so
 #     dV = A.T @ dY
 #     dA = dY @ V.T
 # Softmax, for one row of S and A, with total = e^S_0 + e^S_1 + ...
@@ -107,13 +100,13 @@ def row_dot(a, b):
 #     dQ = dS @ K / sqrt(D)
 #     dK = dS.T @ Q / sqrt(D)
 
-def attention(q, k, v, causal=True):
+def attention(q, k, v):
     """softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
 
     q (B, Tq, H, D); k and v (B, Tk, H, D); the result has the shape of q.
     """
     Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))        # (B, H, T, D)
-    A = attention_weights(Q, K, causal)                        # (B, H, Tq, Tk)
+    A = attention_weights(Q, K)                                # (B, H, Tq, Tk)
     Y = A @ V                                                   # (B, H, Tq, D)
 
     def vjp(g):
@@ -130,10 +123,9 @@ def attention(q, k, v, causal=True):
 # ---- new here: queries and keys of one length, and with positions -----------------------------
 # The scaling is right for random vectors. In training, queries and keys may
 # grow all the same, and the scores with them. So divide each by its root mean
-# square: RMSNorm. Then all have the length sqrt(D), and no score exceeds
-# sqrt(D) * sqrt(D) / sqrt(D) = sqrt(D). (For queries and keys this is called
-# QK normalization, and is younger than attention.) For a vector x of D
-# numbers,
+# square: RMSNorm, for queries and keys also called QK normalization. Then all
+# have the length sqrt(D), and no score exceeds sqrt(D) * sqrt(D) / sqrt(D) =
+# sqrt(D). For a vector x of D numbers,
 #     r = mean(x^2)^(-1/2)        y = r x
 #     d(r)/d(x_j) = -1/2 mean(x^2)^(-3/2) * 2 x_j / D = -r^3 x_j / D = -r^2 y_j / D
 #     d(y_i)/d(x_j) = r [i = j] + x_i * d(r)/d(x_j) = r * ([i = j] - y_i * y_j / D)
@@ -142,10 +134,7 @@ def attention(q, k, v, causal=True):
 #     dx = r * (dy - y * mean(dy * y))
 
 def rms_norm(x, eps=1e-6):
-    """x over its root mean square along the last axis (Zhang 2019).
-
-    The tiny eps avoids a division by zero.
-    """
+    """x over its root mean square along the last axis (Zhang 2019); eps avoids a division by 0."""
     n = x.shape[-1]
     r = 1 / np.sqrt(row_dot(x.data, x.data) / n + eps)
     y = x.data * r
@@ -166,10 +155,9 @@ def rms_norm(x, eps=1e-6):
 #
 # D numbers are D / 2 arrows, like the clock hands of 08. Arrow j is rotated by
 # t * w_j, and the whole score, the sum over the arrows, still knows t and s only
-# by t - s. The speeds w_j = base^(-2j/D) fall from 1 towards 1 / base (1/1000
-# here; the sinusoids of 08 had 1/10000). An arrow of speed 1 is back
-# after 2 pi = 6.3 positions: fast arrows tell near positions apart, slow ones
-# far.
+# by t - s. The speeds w_j = base^(-2j/D) fall from 1 towards 1 / base. An arrow
+# of speed 1 is back after 2 pi = 6.3 positions: fast arrows tell near positions
+# apart, slow ones far.
 #
 # NumPy rotates many arrows at once as complex numbers, a + ib for (a, b):
 #     (a + ib) * e^(ip) = (a + ib) * (cos p + i sin p)
@@ -179,10 +167,7 @@ def rms_norm(x, eps=1e-6):
 # their sign: the rotation by -p. e^(-ip) is the complex conjugate of e^(ip).
 
 def rotary(x, start=0, base=1000.0):
-    """Rotary positions (Su 2021) for queries or keys x (B, T, H, D); D is even.
-
-    start is the position of the first of the T vectors.
-    """
+    """Rotary positions, from start on, for queries or keys x (B, T, H, D), D even (Su 2021)."""
     T, D = x.shape[1], x.shape[3]
     speed = base ** (-np.arange(0, D, 2) / D)                   # (D/2,)
     angle = np.arange(start, start + T)[:, None, None] * speed  # (T, 1, D/2)
@@ -218,10 +203,7 @@ def extend(cache, name, new):
 
 
 def queries_keys_values(x, params, i, heads, start=0):
-    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start.
-
-    q and k are normalized and rotated.
-    """
+    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
     B, T, C = x.shape
 
     def split(name):
@@ -234,9 +216,9 @@ def queries_keys_values(x, params, i, heads, start=0):
 def self_attention(x, params, i, heads, cache=None):
     """Each position of x (B, T, C) reads from itself and from earlier ones.
 
-    The result has the shape of x. params are Tensors (C, C), by name: in
-    layer number i, f"{i}.query", f"{i}.key", f"{i}.value" and f"{i}.out". With
-    a cache, a dict, x continues the sequence of earlier calls.
+    params are Tensors (C, C), by name: in layer number i, f"{i}.query",
+    f"{i}.key", f"{i}.value" and f"{i}.out". With a cache, a dict, x continues
+    the sequence of earlier calls.
     """
     start = 0
     if cache is not None and f"{i}.key" in cache:
@@ -250,12 +232,9 @@ def self_attention(x, params, i, heads, cache=None):
 
 
 # ---- new here: recall -------------------------------------------------------------------------
-# A sequence of pairs and a question, such as a3 m7 t1 M?. Each position holds
-# two symbols. Its vector is the sum of two embeddings, one for each, so it
-# knows both the letter and the digit. Capital letters ask: M? for one digit,
-# MT for two. All letters of a sequence differ, and so do its digits. Whoever
-# knows the digits but not their letters is right in 1 of 8 cases, if there are
-# 8 pairs: chance level.
+# Each position of a3 m7 t1 M? holds two symbols. Its vector is the sum of two
+# embeddings, one for each, so it knows both the letter and the digit. Capital
+# letters ask: M? for one digit, MT for two.
 
 SYMBOLS = string.ascii_lowercase + string.digits + string.ascii_uppercase + "?"
 
@@ -293,10 +272,9 @@ def attention_layer(x, params, heads):
 
 
 def mean_layer(x, params, heads):
-    """The same with equal attention to all positions."""
-    B, T, C = x.shape
-    A = np.full((B, 1, T), 1 / T, np.float32)
-    return (Tensor(A) @ (x @ params["0.value"])).reshape(B, C) @ params["0.out"]
+    """The same with equal attention to all positions: the plain mean of the values."""
+    mean = (x @ params["0.value"]).sum(axis=1) * (1 / x.shape[1])   # (B, C)
+    return mean @ params["0.out"]
 
 
 def init_recall(rng, C, questions):
@@ -317,11 +295,7 @@ def recall_logits(params, ids, layer, heads):
 
 
 def train_recall(seed, layer, pairs, questions, heads, channels, steps, lr, batch=64):
-    """Train on new random sequences at every step.
-
-    Returns the weights, and the accuracy for each question on 2000 other
-    sequences; nan if the training diverges.
-    """
+    """Train on new sequences at every step; the weights, and the accuracy of each question."""
     rng = np.random.default_rng(seed)
     weights = init_recall(rng, channels, questions)
     states = {name: {} for name in weights}
@@ -351,25 +325,23 @@ def check_attention(rng, C=8, H=2):
     def layer(x, *matrices):
         return self_attention(x, {f"0.{name}": W for name, W in zip(names, matrices)}, 0, H)
     errors = {
-        "attention, causal": gradient_error(rng, attention, *qkv),
-        "attention, no mask": gradient_error(rng, lambda *x: attention(*x, causal=False), *qkv),
+        "attention": gradient_error(rng, attention, *qkv),
         "rms_norm": gradient_error(rng, rms_norm, x),
         "rotary": gradient_error(rng, lambda x: rotary(x, start=3), qkv[0]),
         "self_attention": gradient_error(rng, layer, x, *rng.standard_normal((4, C, C)) / 3),
     }
     print("Gradients against measured slopes, relative errors")
     for name, error in errors.items():
-        print(f"  {name:20} {error:.0e}")
+        print(f"  {name:14} {error:.0e}")
     assert all(error < 1e-6 for error in errors.values())
     return errors
 
 
-# Is the scaling needed? Entropy, the sum of -A ln A, tells to how many keys
-# the attention of a query goes: it is ln 64 = 4.16 if all of 64 keys get the
-# same, and 0 if one gets all. With scaling, D does not matter. Without, it
-# falls to 0.09 at D = 1024: one key gets nearly everything, A_j is near 0 or 1
-# for every key, and A_j * (1 - A_j), the slope of A_j with respect to its own
-# score, is near 0.
+# Is the scaling needed? Entropy, the sum of -A ln A, tells to how many keys the
+# attention of a query goes. Without scaling it falls as D grows, until one key
+# gets nearly everything. Then every A_j is near 0 or 1, and A_j * (1 - A_j), its
+# slope with respect to its own score, is near 0. No gradient is left to learn
+# from.
 
 def measure_scaling(rng, T=64, n=100):
     """Entropy of the attention to T random keys, {D: (with scaling, without)}."""
@@ -377,8 +349,8 @@ def measure_scaling(rng, T=64, n=100):
     for D in 1, 4, 16, 64, 256, 1024:
         Q = rng.standard_normal((n, 1, D))
         K = rng.standard_normal((n, T, D))
-        scaled = attention_weights(Q, K, causal=False)
-        unscaled = attention_weights(Q * math.sqrt(D), K, causal=False)  # undone
+        scaled = attention_weights(Q, K)
+        unscaled = attention_weights(Q * math.sqrt(D), K)               # undone
         entropy[D] = tuple(-(A * np.log(np.maximum(A, 1e-300))).sum(axis=-1).mean()
                            for A in (scaled, unscaled))
     return entropy
@@ -427,7 +399,7 @@ Mask: if the last position changes, the results before it change by {facts["leak
 Rotary: the scores of positions 5, 2 and 105, 102 differ by {facts["same distance"]:.0e},
         those of 5, 2 and 5, 3 by {facts["other distance"]:.2f}.
 Cache: one position at a time gives the same as all at once, within {facts["cache"]:.0e}.""")
-    assert max(facts["leak"], facts["same distance"], facts["cache"]) < 1e-9
+    assert all(facts[name] < 1e-9 for name in ("leak", "same distance", "cache"))
 
 
 def compare_layers(seed, pairs, channels, steps, lr):
@@ -469,10 +441,9 @@ def compare_heads(seed, pairs, channels, steps, lr):
                                             steps, lr)
         first, second = accuracies[heads]
         print(f"  heads: {heads} {first:26.1%} {second:14.1%}", flush=True)
-    print("Both networks have the same number of weights. One head makes one mean. Half of each\n"
-          "digit in it would not tell which answers which question, so the network settles for\n"
-          "one of the two. It knows that digit, and guesses the other among the rest: "
-          f"{1 / (pairs - 1):.0%}.")
+    print("Both networks have the same number of weights. One head makes one mean. It could hold\n"
+          "both digits, but not which question each of them answers. So the network reads one\n"
+          f"digit, and guesses the other among the rest: {1 / (pairs - 1):.0%}.")
     return accuracies
 
 
@@ -565,11 +536,7 @@ def as_rows(x):
 
 
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found.
-
-    After L.backward(), x.grad is dL/dx for every Tensor x that the number L
-    was computed from.
-    """
+    """An array that remembers how it was made, so that its gradient can be found."""
 
     made = itertools.count()            # gives each Tensor a serial number
 
@@ -586,10 +553,8 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        On the way each node forgets its parents, so that its memory is free.
-        Tensors that you still hold keep their .grad, but backward can run only
-        once. ValueError if there are several numbers, RuntimeError at the
-        second time.
+        On the way it releases the graph. So it can run only once: RuntimeError
+        at the second time. ValueError if there are several numbers.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -732,12 +697,7 @@ def warmup_linear(step, steps, warmup=20):
 
 
 def embedding(W, ids):
-    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
-
-    W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
-    11 this product is faster. For the 1,500 words of 08 it is slower, so the
-    word vectors use W[ids].
-    """
+    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C)."""
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
         return (onehot.astype(g.dtype) @ as_rows(g),)         # (V, N) @ (N, C)

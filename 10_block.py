@@ -550,11 +550,7 @@ def as_rows(x):
 
 
 class Tensor:
-    """An array that remembers how it was made, so that its gradient can be found.
-
-    After L.backward(), x.grad is dL/dx for every Tensor x that the number L
-    was computed from.
-    """
+    """An array that remembers how it was made, so that its gradient can be found."""
 
     made = itertools.count()            # gives each Tensor a serial number
 
@@ -571,10 +567,8 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        On the way each node forgets its parents, so that its memory is free.
-        Tensors that you still hold keep their .grad, but backward can run only
-        once. ValueError if there are several numbers, RuntimeError at the
-        second time.
+        On the way it releases the graph. So it can run only once: RuntimeError
+        at the second time. ValueError if there are several numbers.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -717,29 +711,23 @@ def warmup_linear(step, steps, warmup=20):
 
 
 def embedding(W, ids):
-    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C).
-
-    W[ids] of 05 has the same gradient, by np.add.at. For the 65 characters of
-    11 this product is faster. For the 1,500 words of 08 it is slower, so the
-    word vectors use W[ids].
-    """
+    """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C)."""
     def vjp(g):
         onehot = ids.ravel() == np.arange(len(W.data))[:, None]  # (V, N), transposed
         return (onehot.astype(g.dtype) @ as_rows(g),)         # (V, N) @ (N, C)
     return Tensor(W.data[ids], (W,), vjp)
 
 
-def attention_weights(Q, K, causal=True):
+def attention_weights(Q, K):
     """A (..., Tq, Tk), the softmax of the scores of Q (..., Tq, D) and K (..., Tk, D).
 
-    The queries stand at the last Tq of the Tk positions. If causal, they do
-    not see the keys of later positions.
+    The queries stand at the last Tq of the Tk positions, and do not see the
+    keys of later ones.
     """
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
-    if causal:
-        later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]     # (Tq, Tk)
-        S += np.where(later, -np.inf, 0).astype(S.dtype)
+    later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]         # (Tq, Tk)
+    S += np.where(later, -np.inf, 0).astype(S.dtype)
     S -= S.max(axis=-1, keepdims=True)  # leaves A as it is; e^S cannot overflow
     A = np.exp(S, out=S)                        # in the memory of S
     A /= A.sum(axis=-1, keepdims=True)
@@ -747,20 +735,17 @@ def attention_weights(Q, K, causal=True):
 
 
 def row_dot(a, b):
-    """The dot product of each row of a (..., n) with that of b: (..., 1).
-
-    The same as (a * b).sum(axis=-1, keepdims=True), but faster.
-    """
+    """The dot products of the rows of a and b: (a * b).sum(-1, keepdims=True), but faster."""
     return np.einsum("...i,...i->...", a, b)[..., None]
 
 
-def attention(q, k, v, causal=True):
+def attention(q, k, v):
     """softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
 
     q (B, Tq, H, D); k and v (B, Tk, H, D); the result has the shape of q.
     """
     Q, K, V = (x.data.swapaxes(1, 2) for x in (q, k, v))        # (B, H, T, D)
-    A = attention_weights(Q, K, causal)                        # (B, H, Tq, Tk)
+    A = attention_weights(Q, K)                                # (B, H, Tq, Tk)
     Y = A @ V                                                   # (B, H, Tq, D)
 
     def vjp(g):
@@ -775,10 +760,7 @@ def attention(q, k, v, causal=True):
 
 
 def rms_norm(x, eps=1e-6):
-    """x over its root mean square along the last axis (Zhang 2019).
-
-    The tiny eps avoids a division by zero.
-    """
+    """x over its root mean square along the last axis (Zhang 2019); eps avoids a division by 0."""
     n = x.shape[-1]
     r = 1 / np.sqrt(row_dot(x.data, x.data) / n + eps)
     y = x.data * r
@@ -786,10 +768,7 @@ def rms_norm(x, eps=1e-6):
 
 
 def rotary(x, start=0, base=1000.0):
-    """Rotary positions (Su 2021) for queries or keys x (B, T, H, D); D is even.
-
-    start is the position of the first of the T vectors.
-    """
+    """Rotary positions, from start on, for queries or keys x (B, T, H, D), D even (Su 2021)."""
     T, D = x.shape[1], x.shape[3]
     speed = base ** (-np.arange(0, D, 2) / D)                   # (D/2,)
     angle = np.arange(start, start + T)[:, None, None] * speed  # (T, 1, D/2)
@@ -812,10 +791,7 @@ def extend(cache, name, new):
 
 
 def queries_keys_values(x, params, i, heads, start=0):
-    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start.
-
-    q and k are normalized and rotated.
-    """
+    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
     B, T, C = x.shape
 
     def split(name):
@@ -828,9 +804,9 @@ def queries_keys_values(x, params, i, heads, start=0):
 def self_attention(x, params, i, heads, cache=None):
     """Each position of x (B, T, C) reads from itself and from earlier ones.
 
-    The result has the shape of x. params are Tensors (C, C), by name: in
-    layer number i, f"{i}.query", f"{i}.key", f"{i}.value" and f"{i}.out". With
-    a cache, a dict, x continues the sequence of earlier calls.
+    params are Tensors (C, C), by name: in layer number i, f"{i}.query",
+    f"{i}.key", f"{i}.value" and f"{i}.out". With a cache, a dict, x continues
+    the sequence of earlier calls.
     """
     start = 0
     if cache is not None and f"{i}.key" in cache:
