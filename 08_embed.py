@@ -647,7 +647,7 @@ def read_text(path):
         try:
             content = Path(path).read_bytes()
         except (OSError, ValueError) as problem:
-            sys.exit(f"error: cannot read {path}: {problem}")
+            sys.exit(f"error: cannot read the text: {problem}")
     else:
         path = os.path.join("data", "tinyshakespeare.txt")
         content = download("tinyshakespeare.txt", SHAKESPEARE, SHA256)

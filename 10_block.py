@@ -78,7 +78,7 @@ def layer_norm(x, gain, bias, eps=1e-5):
 # relative of ReLU.
 
 def gelu_feed_forward(x, params, i):
-    """gelu(x @ up) @ down, as in GPT-2 (Radford 2019); x (B, T, C), and so the result.
+    """gelu(x @ up) @ down, as in GPT-2 (Radford 2019); x and the result are (B, T, C).
 
     params are Tensors by name: f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
     """
@@ -99,7 +99,7 @@ def gelu_feed_forward(x, params, i):
 # and normalizes queries and keys (09).
 
 def gpt2_block(x, params, i, heads):
-    """One transformer block, number i; x (B, T, C), and so the result."""
+    """One transformer block, number i; x and the result are (B, T, C)."""
     h = layer_norm(x, params[f"{i}.gain1"], params[f"{i}.bias1"])
     x = x + self_attention(h, params, i, heads)
     h = layer_norm(x, params[f"{i}.gain2"], params[f"{i}.bias2"])
@@ -126,7 +126,7 @@ def gpt2_block(x, params, i, heads):
 # and keeps one of them: a training step of 11 takes 4 % less time.
 
 def feed_forward(x, params, i):
-    """max(x @ up, 0)^2 @ down (So 2021); x (B, T, C), and so the result.
+    """max(x @ up, 0)^2 @ down (So 2021); x and the result are (B, T, C).
 
     params are Tensors, f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
     """
@@ -157,8 +157,8 @@ def feed_forward(x, params, i):
 def token_shift(x, params, i, cache=None):
     """x_t + mix * x_(t-1) for every position of x (B, T, C) (after So 2021, Peng 2023).
 
-    mix is the Tensor f"{i}.mix" (C,). In front of x stand zeros or, with a
-    cache, the last position of the call before.
+    mix is the Tensor f"{i}.mix" (C,). Before the first position come zeros
+    or, with a cache, the last position of the call before.
     """
     mix = params[f"{i}.mix"]
     before = np.zeros_like(x.data[:, :1])                       # (B, 1, C)
@@ -175,7 +175,7 @@ def token_shift(x, params, i, cache=None):
 
 
 def block(x, params, i, heads, cache=None):
-    """Transformer block number i, as 11 has it; x (B, T, C), and so the result.
+    """Transformer block number i of the GPT in 11; x and the result are (B, T, C).
 
     With a cache, a dict, x continues the sequence of earlier calls (09).
     """

@@ -3,7 +3,7 @@
 A GPT, or generative pre-trained transformer (10), is a language model: it gives each
 possible next character a probability. The loss is the cross-entropy (04), the mean of
 -ln p, where p is the probability of the character that does come next. The text is cut
-into rows of --context characters. To predict one, the model sees those before it.
+into rows. To predict a character of a row, the model sees those before it in the row.
 
 For each position of a row, the model keeps a vector of C numbers. Together these
 vectors are x, the residual stream (10). A block only adds to it. The model:
@@ -14,13 +14,13 @@ vectors are x, the residual stream (10). A block only adds to it. The model:
         x = x + feed_forward(token_shift(rms_norm(x)))
     logits = rms_norm(x) @ unembed
 
-Run           python 11_gpt.py       the first run downloads 1 MB into data/
-Expect        4 to 5 minutes on two cores, 0.16 GB of memory. A validation loss of
-              1.43; e^1.43 = 4.2: about as unsure as a choice among four characters
+Run           python 11_gpt.py       the first run downloads Shakespeare, 1 MB, to data/
+Expect        4 to 5 minutes on two cores, 0.16 GB of memory. The last tenth of the
+              text is held out, for validation; on it the loss ends at 1.43. The
+              perplexity e^1.43 is 4.2: as unsure as a choice among four characters
 Try           --data=my.txt      your own text; --help lists all options
-              --resume=gpt.npz --steps=0 --prompt="ROMEO:" --tokens=1000
-                                 write more, without training
-Left out      dropout; tokens longer than a character (08); half precision
+              --resume=gpt.npz --steps=0 --prompt="ROMEO:"    write, without training
+Left out      tokens longer than a character (08); numbers of less than four bytes
 Carried from  01: relative_error.  05: topological_order, unbroadcast, as_rows, Tensor,
               cross_entropy, as_tensors.  06: adam, newton_schulz, muon, warmup_linear.
               08: encode, embedding.  09: attention_weights, row_dot, attention, rms_norm,
@@ -28,27 +28,27 @@ Carried from  01: relative_error.  05: topological_order, unbroadcast, as_rows, 
               10: feed_forward, token_shift, block
 """
 import argparse, contextlib, gzip, hashlib, http.client, inspect, io, itertools, json, math
-import os, shutil, signal, sys, threading, time, tokenize, urllib.request, zipfile, zlib
+import os, shutil, signal, sys, threading, time, urllib.request, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-# Our own threads share the batch, so BLAS (03) gets one. It reads this as NumPy is loaded.
+# Our own threads share the batch, so BLAS (03) gets only one. It reads these variables at import.
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ONE_BLAS_THREAD = "numpy" not in sys.modules or all(os.environ.get(name) == "1" for name in BLAS)
-if ONE_BLAS_THREAD:    # threads of our own share the batch, see mean_gradients
+if ONE_BLAS_THREAD:
     os.environ |= dict.fromkeys(BLAS, "1")
 
 import numpy as np
 
-# B rows in a batch, T positions in a row, C channels, H heads, V characters
+# B rows in a batch, T positions in a row, N = B T, C channels, H heads, D = C / H, V characters;
 # weights are arrays by name, params the same as Tensors
 
 
 # ---- new here: the model ----------------------------------------------------------------------
 
 def gpt(params, ids, blocks, heads, cache=None):
-    """Logits (B, T, V) of the character after each of ids (B, T): the transformer of 10.
+    """The transformer of 10: logits (B, T, V) for the character that follows each of ids (B, T).
 
     With a cache, a dict that is empty at first, ids continue those of earlier
     calls.
@@ -72,7 +72,7 @@ def loss_on(params, rows, blocks, heads):
 
 
 def gradients(weights, rows, blocks, heads):
-    """The loss on rows, and its gradient for each weight by name; weights are arrays."""
+    """The loss on rows (B, T+1), and its gradient for each array of weights by name."""
     params = as_tensors(weights)
     loss = loss_on(params, rows, blocks, heads)
     loss.backward()
@@ -84,9 +84,9 @@ def init_weights(rng, V, C, blocks):
 
     out and down are 0, so that at first no block adds anything. unembed is 0,
     so that the first predictions are uniform. In a network of zeros alone only
-    a bias can learn (06), but this one does learn: only unembed has a gradient
-    in step 1, also embed, out and down in step 2, and all weights from step 3
-    on.
+    a bias can learn (06), but this one does learn. In step 1 only unembed has
+    a gradient, because all others pass through unembed, which is 0. In step 2
+    embed, out and down have one, too, and from step 3 on all weights have.
     """
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
@@ -109,8 +109,8 @@ def init_weights(rng, V, C, blocks):
 
 
 # ---- new here: the parts of the model in one place --------------------------------------------
-# Each is explained in 08, 09 or 10. Whoever has read those can go on at "the
-# settings".
+# They are those of 08, 09 and 10, unchanged. Whoever has read these files can
+# go on at "the settings".
 
 def row_dot(a, b):
     """The dot products of the rows of a and b: (a * b).sum(-1, keepdims=True), but faster."""
@@ -222,7 +222,7 @@ def self_attention(x, params, i, heads, cache=None):
 
 
 def feed_forward(x, params, i):
-    """max(x @ up, 0)^2 @ down (So 2021); x (B, T, C), and so the result.
+    """max(x @ up, 0)^2 @ down (So 2021); x and the result are (B, T, C).
 
     params are Tensors, f"{i}.up" (C, 4C) and f"{i}.down" (4C, C).
     """
@@ -244,8 +244,8 @@ def feed_forward(x, params, i):
 def token_shift(x, params, i, cache=None):
     """x_t + mix * x_(t-1) for every position of x (B, T, C) (after So 2021, Peng 2023).
 
-    mix is the Tensor f"{i}.mix" (C,). In front of x stand zeros or, with a
-    cache, the last position of the call before.
+    mix is the Tensor f"{i}.mix" (C,). Before the first position come zeros
+    or, with a cache, the last position of the call before.
     """
     mix = params[f"{i}.mix"]
     before = np.zeros_like(x.data[:, :1])                       # (B, 1, C)
@@ -262,7 +262,7 @@ def token_shift(x, params, i, cache=None):
 
 
 def block(x, params, i, heads, cache=None):
-    """Transformer block number i, as 11 has it; x (B, T, C), and so the result.
+    """Transformer block number i of the GPT in 11; x and the result are (B, T, C).
 
     With a cache, a dict, x continues the sequence of earlier calls (09).
     """
@@ -273,14 +273,9 @@ def block(x, params, i, heads, cache=None):
 
 # ---- new here: the settings -------------------------------------------------------------------
 
-# 0 is allowed for these options and for those with the default 0; all other
-# numbers are above 0
-MAY_BE_ZERO = "steps", "tokens", "temperature", "decay"
-
-
 @dataclass(kw_only=True)
 class Settings:
-    """The options; main says what each of them means."""
+    """The options with their defaults; main, at the end, explains each of them."""
     data: str = ""
     out: str = "gpt.npz"
     resume: str = ""
@@ -303,100 +298,94 @@ class Settings:
 
     def __post_init__(self):
         for option in fields(self):
-            given = getattr(self, option.name)
-            try:               # NumPy's numbers become Python's, paths strings
-                value = type(option.default)(given)
-            except (ValueError, TypeError, OverflowError):
-                value = None
-            if value is None or isinstance(value, int) and value != given:
-                raise ValueError(f"{option.name} cannot be {given!r}")
-            setattr(self, option.name, value)
-            zero_too = option.default == 0 or option.name in MAY_BE_ZERO
-            if not (isinstance(value, str) or value > 0 or zero_too and value == 0):
-                least = "0 or more" if zero_too else "above 0"
-                raise ValueError(f"{option.name} must be {least}")
+            setattr(self, option.name, converted(option, getattr(self, option.name)))
 
 
 # ---- new here: writing ------------------------------------------------------------------------
 
-def sample(weights, settings, characters, prompt, length, temperature=0.8, top_k=0):
-    """Yield characters that continue the prompt, one by one; weights are arrays.
+def sample(weights, settings, characters, prompt, length):
+    """Yield characters that continue the prompt, one by one.
 
-    Each is drawn from softmax(logits / temperature): below 1, likely
-    characters become likelier. If top_k is not 0, only the top_k likeliest can
-    be drawn.
+    Each is drawn from softmax(logits / temperature). A temperature below 1
+    makes likely characters even likelier. If top_k is not 0, only the top_k
+    likeliest can be drawn.
     """
     rng = np.random.default_rng(settings.seed)
     params = as_tensors(weights)
-    ids = encode(prompt, characters).tolist() or [0]  # something to begin with
+    ids = encode(prompt, characters).tolist() or [0]  # there must be a first id
     new = ids[-settings.context:]           # ids that are not in the cache yet
     cache, cached = {}, 0
     for _ in range(length):
-        # The model was never trained on positions beyond the context length.
-        # So when the cache is full, start again with the newer half. Why not
-        # drop only the oldest character? Later ones have read from it, so all
-        # keys and values would have to be computed anew, for each character.
+        # In training the model never saw more characters than a row has. So
+        # when the cache is full, start again with the newer half. Why not drop
+        # only the oldest character? Later ones have read from it. Without it
+        # they would have other keys and values, to be computed anew each time.
         if cached + len(new) > settings.context:
             new = ids[-max(1, settings.context // 2):]
             cache, cached = {}, 0
         logits = gpt(params, np.array([new]), settings.blocks, settings.heads, cache)
         cached += len(new)
         z = logits.data[0, -1].astype(float)                    # (V,)
-        if 0 < top_k < len(z):
-            z[z < np.sort(z)[-top_k]] = -np.inf
-        p = np.exp((z - z.max()) / max(temperature, 1e-9))  # at 0 only the likeliest is left
+        if 0 < settings.top_k < len(z):
+            z[z < np.sort(z)[-settings.top_k]] = -np.inf  # so that p is 0
+        temperature = max(settings.temperature, 1e-9)  # 0: always the likeliest
+        p = np.exp((z - z.max()) / temperature)
         new = [int(rng.choice(len(p), p=p / p.sum()))]
         ids += new
         yield characters[new[0]]
 
 
 # ---- new here: one gradient from many threads and machines ------------------------------------
-# The loss is a mean over rows. So a batch can be cut into equal parts, shards,
-# and the mean of their gradients is the gradient of the whole batch. To
-# compute them one after the other is called gradient accumulation: it fits a
-# large batch into a small memory. To compute them side by side is called data
-# parallelism. Here each thread takes one shard after the other. (A lock, the
-# GIL, lets only one thread of Python run at a time, but NumPy releases it
+# The loss is a mean over rows. So a batch can be cut into parts, called
+# shards, and the mean of their gradients, weighted by their numbers of rows,
+# is the gradient of the whole batch. To compute them one after the other is
+# called gradient accumulation: it fits a large batch into a small memory. To
+# compute them side by side is called data parallelism. Here it is both: the
+# threads work side by side, and each takes one shard after the other. (A lock,
+# the GIL, lets only one thread of Python run at a time, but NumPy releases it
 # while it computes.)
 #
-# With MPI, a standard for programs of several processes, as in
+# With MPI, a standard for programs of several processes, and the package
+# mpi4py, as in
 #     mpiexec -n 4 python 11_gpt.py
 # each process, perhaps on a machine of its own, takes a batch of its own. Then
-# all of them need the mean of their gradients. To compute it and hand it to
-# all is called an all-reduce. Here comm, the communicator, stands for all the
-# processes: comm.size is their number, comm.rank the number of this one.
+# all of them need the mean of their gradients. To add them up and hand the sum
+# to all is called an all-reduce. Here comm, the communicator, stands for all
+# the processes: there are comm.size, and comm.rank is the index of this one.
 
-SHARD = 512     # characters: so the arrays fit into the fast memory of a core
+SHARD = 512     # characters: each of its arrays fits into a core's fast memory
 
 
 def split_rows(rows, shard=SHARD):
-    """Cut rows (B, T+1) into equal shards, each of at most shard characters or of one row."""
-    B, T = len(rows), rows.shape[1] - 1
-    size = max(n for n in range(1, max(1, shard // T) + 1) if B % n == 0)
-    return np.split(rows, B // size)
+    """Cut rows (B, T+1) into nearly equal parts: of `shard` characters or less, or of one row."""
+    T = rows.shape[1] - 1
+    size = max(1, shard // T)
+    return np.array_split(rows, math.ceil(len(rows) / size))
 
 
 def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
     """The loss on rows, and its gradients by name; with comm, their means over all processes.
 
-    The gradients of the shards are added in the order of the rows, whichever
-    thread is done first. So the result is the same to the last bit, whatever
-    the number of threads.
+    The threads of the pool take one shard after the other. Their results come
+    in the order of the rows, whichever is done first. So the sum is the same
+    to the last bit, whatever the number of threads.
     """
     def work(part):
-        return gradients(weights, part, settings.blocks, settings.heads)
-    parts = split_rows(rows, shard)
-    results = pool.map(work, parts)
+        loss, grads = gradients(weights, part, settings.blocks, settings.heads)
+        for grad in grads.values():
+            grad *= len(part)           # from a mean to a sum over its rows
+        return loss * len(part), grads
+    results = pool.map(work, split_rows(rows, shard))
     loss, total = next(results)
     for part_loss, grads in results:
         loss += part_loss
         for name, grad in grads.items():
             total[name] += grad
-    count = len(parts)
+    count = len(rows)
     if comm:     # allreduce takes a number, Allreduce an array; both give sums
         loss = comm.allreduce(loss)
         for array in total.values():
-            comm.Allreduce(array.copy(), array)
+            comm.Allreduce(array.copy(), array)  # sends the copy, fills array
         count *= comm.size
     for array in total.values():
         array /= count
@@ -404,46 +393,34 @@ def mean_gradients(weights, rows, settings, pool, comm=None, shard=SHARD):
 
 
 def check_shards(settings, pool):
-    """How far the mean over four shards is from the gradient of a batch, in a small GPT."""
+    """Relative error of the mean over three shards, in a small GPT."""
     rng = np.random.default_rng(settings.seed)
     weights = {name: rng.standard_normal(w.shape)
                for name, w in init_weights(rng, 5, 2 * settings.heads, settings.blocks).items()}
-    rows = rng.integers(5, size=(4, 9))
+    rows = rng.integers(5, size=(5, 9))             # shards of 2, 2 and 1 rows
     _, whole = gradients(weights, rows, settings.blocks, settings.heads)
-    _, mean = mean_gradients(weights, rows, settings, pool, shard=8)
+    _, mean = mean_gradients(weights, rows, settings, pool, shard=16)
     return relative_error(mean.values(), whole.values())
 
 
 # ---- new here: training -----------------------------------------------------------------------
-# Some helpers stand below, under plumbing: interrupts notices Ctrl-C, any_of
-# asks whether any process did, check_loss stops if the loss is not sound,
-# leave ends the program, from_first reads once for all processes, and choose
-# makes the settings from the options and the checkpoint.
+# Helpers for Ctrl-C, files and processes stand below, under plumbing.
+# check_loss stops the program if a weight or the loss has become too large.
 
 @dataclass
 class State:
-    """What training changes, and what it needs to be resumed as if it had never stopped.
-
-    text_hash    the SHA-256 of the text that it learns
-    context      the context length with which validation was measured
-    characters   the vocabulary: character number i has the id i
-    optimizer    what adam and muon remember, by name of the weights
-    best         the weights with the lowest validation loss
-    losses       of each step
-    validation   [step, loss] of each validation
-    saved        what tells whether the checkpoint file is still ours (see mark_of)
-    saved_steps  the steps in the file that this call has saved
-    """
-    text_hash: str
-    context: int
-    characters: str
+    """What training changes. With the settings it is enough to go on as if nothing had happened."""
+    text_hash: str         # a fingerprint (SHA-256) of the text that it learns
+    context: int           # the context length of the validation losses
+    characters: str        # the vocabulary: character number i has the id i
     weights: dict
-    optimizer: dict
-    best: dict = field(default_factory=dict)
-    losses: list = field(default_factory=list)
-    validation: list = field(default_factory=list)
-    saved: tuple = None
-    saved_steps: int = 0
+    optimizer: dict        # what adam and muon remember, by name of the weights
+    best: dict = field(default_factory=dict)        # lowest in validation loss
+    losses: list = field(default_factory=list)      # of each step
+    validation: list = field(default_factory=list)  # [step, loss] of each
+    rows_used: int = 0     # in all steps so far
+    saved: str = ""        # SHA-256 of the checkpoint, as last written or read
+    saved_steps: int = 0   # steps in the checkpoint that this call has written
 
 
 def new_state(settings, text):
@@ -456,17 +433,16 @@ def new_state(settings, text):
 
 
 def shuffled_starts(length, T, seed):
-    """Yield, without end, where rows start in a text of length characters.
+    """Yield, without end, where rows start in a text of `length` characters.
 
-    A row holds T + 1 characters, for T predictions, and the next one begins
-    with its last character. An epoch is one pass over the text: cut at a
-    random offset, it gives rows that each come once, in random order. The next
-    epoch has another offset.
+    For each epoch (07) the text is cut, at a random offset, into rows of T + 1
+    characters. Each begins with the last character of the row before. They
+    come once each, in random order.
 
-    To draw every start at random would be simpler. But then chance shows some
-    characters often and others hardly ever. In a trial, on a tenth of the
-    training text that was held out, the loss was 1.420 with random starts and
-    1.403 with epochs (means of five seeds).
+    To draw every start at random would be simpler. But then chance picks some
+    passages often and others hardly ever. In a trial, in which another tenth
+    of the text was held out, the loss was 1.420 with random starts and 1.403
+    with epochs (means of five seeds).
     """
     rng = np.random.default_rng(seed)
     while True:
@@ -475,15 +451,15 @@ def shuffled_starts(length, T, seed):
         yield from offset + T * rng.permutation(count)
 
 
-def batches(ids, settings, done, rank=0, ranks=1):
-    """Yield the rows (B, T+1) of one step after the other; the first `done` steps are over.
+def batches(ids, settings, used, rank=0, ranks=1):
+    """Yield the rows (B, T+1) of one step after the other.
 
+    The first `used` rows are skipped, because earlier steps have used them.
     With several processes, a step takes ranks * B rows. All processes draw the
-    same starts, as they have the same seed, and number rank uses its own B.
+    same starts, because they have the same seed, and each takes B of them.
     """
     B, T = settings.batch, settings.context
-    starts = shuffled_starts(len(ids), T, settings.seed)
-    starts = itertools.islice(starts, done * ranks * B, None)   # skip those of earlier steps
+    starts = itertools.islice(shuffled_starts(len(ids), T, settings.seed), used, None)
     while True:
         of_step = np.array(list(itertools.islice(starts, ranks * B)))
         of_rank = of_step.reshape(ranks, B)[rank]
@@ -494,9 +470,9 @@ def update(state, grads, lr, decay, pool):
     """One step: of Muon for the matrices in the blocks, of Adam for all others.
 
     The rows of embed and the columns of unembed stand for single characters.
-    For such matrices Adam has proved better (Jordan 2024). The reasoning of 06
-    would give it lr / 11 for matrices of 128 x 128; the 6 was found by trying,
-    and so was the whole lr for the vectors mix of the token shift.
+    For such matrices Adam has proved better (Jordan 2024). By the reasoning of
+    06 its rate would be lr / sqrt(128), or lr / 11. In trials lr / 6 was
+    better, and for the vectors mix of the token shift lr itself.
     """
     def update_one(name):
         w, dw, memory = state.weights[name], grads[name], state.optimizer[name]
@@ -516,7 +492,7 @@ VALIDATION = 120_000  # characters at most: the last tenth of tiny Shakespeare h
 
 
 def evaluate(weights, ids, settings, pool):
-    """The mean loss over ids, cut into rows of the context length, without overlap.
+    """The mean loss over ids, cut into rows that predict each character once.
 
     If there are more than VALIDATION characters, only some of the rows are
     used, spread evenly.
@@ -526,25 +502,23 @@ def evaluate(weights, ids, settings, pool):
     if len(starts) * T > VALIDATION:
         starts = starts[np.linspace(0, len(starts) - 1, max(1, VALIDATION // T)).astype(int)]
     rows = ids[starts[:, None] + np.arange(T + 1)]
-    size = max(1, SHARD // T)
-    shards = [rows[i:i + size] for i in range(0, len(rows), size)]
     params = as_tensors(weights)
 
-    def loss_times_rows(shard):
-        return loss_on(params, shard, settings.blocks, settings.heads).data.item() * len(shard)
-    return sum(pool.map(loss_times_rows, shards)) / len(rows)
+    def loss_times_rows(part):
+        return loss_on(params, part, settings.blocks, settings.heads).data.item() * len(part)
+    return sum(pool.map(loss_times_rows, split_rows(rows))) / len(rows)
 
 
 def validate(state, settings, val_ids, pool):
     """Measure the validation loss, and remember the weights with the lowest.
 
-    Later weights may have overfitted (07). To go back to the best is called early
-    stopping.
+    Later weights may have overfitted (07). Early stopping would end the
+    training at the best ones. Here it goes on, but they are kept.
     """
     loss = evaluate(state.weights, val_ids, settings, pool)
     check_loss(state, loss)
     state.validation.append([len(state.losses), loss])
-    if loss == min(earlier for _, earlier in state.validation):
+    if loss == min(value for _, value in state.validation):
         state.best = {name: w.copy() for name, w in state.weights.items()}
 
 
@@ -552,15 +526,15 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
     """Train up to step last; returns the seconds of the steps, without validating and saving.
 
     ids are those of the training text, val_ids those for validation. With
-    --stop, last is before settings.steps, where the learning rate ends.
+    --stop, last is before settings.steps, to which the learning rate falls.
     """
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     first = len(state.losses)
-    rows_of_step = batches(ids, settings, first, rank, ranks)
+    rows_of_step = batches(ids, settings, state.rows_used, rank, ranks)
     every = settings.eval_every
     seconds = 0.0
     print(f"{'step':>7} {'loss':>8} {'char/s':>9} {'left':>6}")
-    with interrupts() as interrupted:
+    with interrupts(rank) as interrupted:
         for step in range(first + 1, last + 1):
             start = time.perf_counter()
             rows = next(rows_of_step)
@@ -568,6 +542,7 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
             lr = settings.lr * warmup_linear(step, settings.steps)  # up, then down
             update(state, grads, lr, settings.decay, pool)
             state.losses.append(loss)
+            state.rows_used += ranks * len(rows)
             seconds += time.perf_counter() - start
 
             check_loss(state, loss)
@@ -584,17 +559,18 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
                 show_validation(state, settings)
             if stop:
                 break
-        if any_of(interrupted, comm):
+        if any_of(interrupted, comm):       # perhaps only after the last step
             leave(state, settings, rank)
     return seconds
 
 
 # ---- new here: checkpoints --------------------------------------------------------------------
-# A checkpoint is an .npz file. It holds arrays, called weights/embed,
-# best/embed and so on, and what the optimizers remember (06): m/embed, and for
-# Adam v/embed and t/embed as well. All else is one record in JSON.
+# A checkpoint is an .npz file: NumPy's format for arrays with names. It holds
+# the weights (weights/embed, best/embed, ...) and what the optimizers remember
+# (06): m/0.query, for Muon, and m/embed, v/embed and t/embed, for Adam. All
+# else is one record in JSON.
 
-# the settings that belong to a training, and so into its checkpoint
+# the settings that are saved in a checkpoint
 TRAINING = "data steps batch context blocks heads channels lr decay eval_every seed".split()
 
 
@@ -602,7 +578,7 @@ def save(state, settings, rows):
     """Write a checkpoint to settings.out. If that fails, print a note: the next save tries again.
 
     First, the loss on rows, a single row of the last batch, shows whether the
-    weights are still sound.
+    last step has made the training diverge.
     """
     params = as_tensors(state.weights)
     check_loss(state, loss_on(params, rows, settings.blocks, settings.heads).data.item())
@@ -611,30 +587,26 @@ def save(state, settings, rows):
     for name, memory in state.optimizer.items():
         arrays |= {f"{part}/{name}": value for part, value in memory.items()}
     record = {name: getattr(state, name)
-              for name in ("text_hash", "context", "characters", "losses", "validation")}
+              for name in "text_hash context characters losses validation rows_used".split()}
     record["settings"] = {name: getattr(settings, name) for name in TRAINING}
     content = io.BytesIO()
     np.savez(content, record=json.dumps(record), **arrays)
     try:
         make_room(state, settings)
         write_file(settings.out, content.getvalue())
-        state.saved, state.saved_steps = mark_of(settings.out), len(state.losses)
+        state.saved, state.saved_steps = sha256_of(content.getvalue()), len(state.losses)
     except OSError as problem:
         print(f"note: cannot write {settings.out}: {problem}")
 
 
 def load(path):
     """The state in the checkpoint at path, and the settings of its training by name."""
-    broken = (ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError,
-              RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
-    mark = mark_of(path)  # before it is read: whatever comes later is of another run
     try:
-        with open(path, "rb") as file, np.load(file) as content:
-            arrays = dict(content)
+        content = Path(path).read_bytes()
+        with np.load(io.BytesIO(content)) as file:
+            arrays = dict(file)
         record = json.loads(arrays.pop("record").item())
         stored = record.pop("settings")
-        if "layers" in stored:
-            sys.exit(f"error: {path} is of the first edition of 11_gpt.py, which had other names")
         state = State(**record, weights={}, optimizer={})
         for key, array in arrays.items():
             kind, name = key.split("/")
@@ -644,10 +616,12 @@ def load(path):
                 value = int(array) if kind == "t" else array
                 state.optimizer.setdefault(name, {})[kind] = value
         check_state(state, Settings(**stored))
-        state.saved = mark
+        state.saved = sha256_of(content)
     except OSError as problem:
-        sys.exit(f"error: cannot read the checkpoint {path}: {problem}")
-    except broken:
+        sys.exit(f"error: cannot read the checkpoint: {problem}")
+    except MemoryError:
+        raise
+    except Exception:    # of many kinds: there may be anything in that file
         sys.exit(f"error: {path} is not a whole checkpoint of 11_gpt.py")
     return state, stored
 
@@ -655,7 +629,7 @@ def load(path):
 # ---- the experiment ---------------------------------------------------------------------------
 
 def prepare(settings, state, comm):
-    """The state, a new one if it is None, and the ids to train on and for validation."""
+    """Read the text; returns the state, if None a new one, and the ids to train and validate on."""
     name, text = from_first(comm, read_text, settings.data)
     needed = 10 * (settings.context + 1)
     if len(text) < needed:
@@ -671,7 +645,7 @@ def prepare(settings, state, comm):
         print("note: another text or context length: the best weights and the validation losses "
               "so far\nare discarded")
         state.text_hash, state.context = sha256_of(text), settings.context
-        state.best, state.validation, state.saved = {}, [], None
+        state.best, state.validation, state.saved = {}, [], ""
     ids = encode(text, state.characters)
     cut = int(0.9 * len(ids))
     V = len(state.characters)
@@ -684,10 +658,10 @@ def prepare(settings, state, comm):
 
 
 def show(state):
-    """Plot the training loss, as means over up to 72 stretches, and the validation losses."""
-    stretches = np.array_split(state.losses, min(72, len(state.losses)))
-    steps = np.cumsum([len(stretch) for stretch in stretches])
-    curves = {".": (steps, [stretch.mean() for stretch in stretches])}
+    """Plot the training loss, as means over up to 72 groups of steps, and the validation losses."""
+    groups = np.array_split(state.losses, min(72, len(state.losses)))
+    steps = np.cumsum([len(group) for group in groups])
+    curves = {".": (steps, [group.mean() for group in groups])}
     if state.validation:
         curves["o"] = np.array(state.validation).T
     print("\nLoss by step: . in training, o in validation")
@@ -697,22 +671,23 @@ def show(state):
         _, latest = state.validation[-1]
         print(f"The best validation loss is {best:.4f}, after step {step}; the text below is "
               "written with those weights.")
-        if latest > best + 0.05 and stretches[-1].mean() < best:
-            print("Since then the network has overfitted: it memorizes its training text, and "
-                  "predicts new text\nless and less well. More text helps, or fewer steps.")
+        trained = np.mean(state.losses[max(0, step - 25):step])  # 25 steps, then and now
+        if latest > best + 0.05 and np.mean(state.losses[-25:]) < trained:
+            print("Since then the network has overfitted: the training loss has fallen, and the "
+                  "validation loss\nhas risen. More text helps, or fewer steps.")
         elif latest > best + 0.05:
             print("Since then both losses have risen. A lower --lr helps.")
 
 
 def write(state, settings):
-    """Print the prompt and what the GPT makes of it, as it comes; returns the text."""
+    """Print the prompt and its continuation, character by character; returns the text."""
     text = "".join(character for character in settings.prompt if character in state.characters)
     if text != settings.prompt:
         missing = sorted(set(settings.prompt) - set(text))
         print(f"note: not in the vocabulary: {' '.join(map(ascii, missing))}")
     print(text, end="")
     for character in sample(state.best or state.weights, settings, state.characters, text or "\n",
-                            settings.tokens, settings.temperature, settings.top_k):
+                            settings.tokens):
         print(character, end="", flush=True)
         text += character
     print()
@@ -723,37 +698,37 @@ def main(**typed):
     """Train a GPT on a text, keep it in a file, and continue a prompt in the style of the text.
 
     data         a UTF-8 text file to learn from; without one, tiny Shakespeare
-    out          the checkpoint file to write, with --resume by default the same; empty for none
-    resume       a checkpoint to go on from, with its settings, except for those given anew
+    out          the checkpoint file to write; default: gpt.npz or that of --resume; empty for none
+    resume       a checkpoint to go on from, with its training settings unless they are given anew
     prompt       text to continue
     tokens       number of characters to write
     temperature  below 1 likely characters become likelier; 0 always takes the likeliest
     top_k        draw from this many of the likeliest characters; 0 for all
     steps        training steps in all; the learning rate rises, then falls; 0 only writes
-    stop         pause after this step, to be resumed; 0 for no pause
+    stop         end after this step, to go on later with --resume; 0 for all steps at once
     batch        rows of text in a step (under MPI, in each process)
-    context      context length: characters in a row
+    context      context length: the most characters that a prediction is made from
     blocks       number of transformer blocks
     heads        attention heads in a block
     channels     width of the residual stream
-    lr           highest learning rate of Muon; Adam's is a sixth of it, but for mix
+    lr           highest learning rate, of Muon and for mix; that of Adam is a sixth of it
     decay        weight decay of the matrices in the blocks: w *= 1 - lr * decay at each step
-    eval_every   steps from one validation, which also saves, to the next
+    eval_every   steps from one validation, which also saves, to the next; two more come early
     seed         random seed of weights, batches and samples
-    threads      number of worker threads; 0 means one per core
+    threads      number of worker threads, at most one per shard; 0 means one per core
 
-    An option that is None counts as not given.
     Returns {"val_loss": the last one, "best_val_loss", "train_loss" (of the last step's batch),
     "steps", "seconds" (of this call's training steps), "parameters", "sample"}.
     """
     comm = mpi_processes()
     with all_end_together(comm):
-        settings, state = choose(typed, comm)
+        settings, state = choose(typed, comm)  # state is None without --resume
         writes = settings.out and not (comm and comm.rank)  # only the first process does
         done = len(state.losses) if state else 0
         last = min(settings.steps, settings.stop or settings.steps)
+        trains = done < last
         seconds = 0.0
-        if done < last:
+        if trains:
             if writes:
                 check_out(state, settings)
             state, ids, val_ids = prepare(settings, state, comm)
@@ -762,21 +737,18 @@ def main(**typed):
                       f"relative error {check_shards(settings, pool):.0e}.\n", flush=True)
                 seconds = train(state, settings, last, ids, val_ids, pool, comm)
             show(state)
+            print(f"{seconds:.1f} s of training\n")
         elif state is None:
-            state, *_ = prepare(settings, state, comm)  # an untrained GPT writes
+            state, *_ = prepare(settings, None, comm)   # an untrained GPT writes
         elif settings.steps:
-            asked = f"--stop={last}" if last == settings.stop else f"--steps={last}"
-            print(f"note: {done} steps are made already, and {asked} asks for no more, so no text "
-                  "is read\n")
-        step, val_loss = (state.validation or [[len(state.losses), math.nan]])[-1]
-        if done < last:
-            loss = f"val loss {val_loss:.4f}" if state.validation else "no validation yet"
-            print(f"{loss} after {step} steps, {seconds:.1f} s of training\n")
+            print(f"note: {done} steps are made already; with a larger --steps or --stop it trains "
+                  "on\n")
         text = write(state, settings)
-        if done < last and writes and state.saved_steps < last:
+        if trains and writes and state.saved_steps < last:
             sys.exit(f"error: the last steps could not be saved in {settings.out}")
-        return {"val_loss": val_loss, "seconds": seconds, "steps": len(state.losses),
-                "best_val_loss": min((loss for _, loss in state.validation), default=math.nan),
+        val_losses = [loss for _, loss in state.validation] or [math.nan]
+        return {"val_loss": val_losses[-1], "best_val_loss": min(val_losses),
+                "seconds": seconds, "steps": len(state.losses),
                 "train_loss": state.losses[-1] if state.losses else math.nan,
                 "parameters": sum(w.size for w in state.weights.values()), "sample": text}
 
@@ -979,6 +951,30 @@ def encode(text, characters):
 
 # ---- plumbing: settings, progress, Ctrl-C, files, cores and processes --------------------------
 
+# 0 is allowed for these options and for those whose default is 0
+MAY_BE_ZERO = "steps", "tokens", "temperature", "decay"
+
+
+def converted(option, given):
+    """The value that was given for an option, in the type of its default.
+
+    So NumPy's numbers become Python's, and paths strings. ValueError if it
+    cannot be converted, or is not allowed. An option that is None counts as
+    not given (see choose).
+    """
+    try:
+        value = type(option.default)(given)
+    except (ValueError, TypeError, OverflowError):
+        value = None
+    if value is None or isinstance(value, int) and value != given:
+        raise ValueError(f"{option.name} cannot be {given!r}")
+    zero_too = option.default == 0 or option.name in MAY_BE_ZERO
+    if not (isinstance(value, str) or 0 < value < 1e9 or zero_too and value == 0):
+        least = "0 or more" if zero_too else "above 0"
+        raise ValueError(f"{option.name} must be {least} and below 1e9")
+    return value
+
+
 def check_loss(state, loss):
     """Stop if the training has diverged."""
     finite = all(np.isfinite(w).all() for w in state.weights.values())
@@ -1005,14 +1001,15 @@ def show_validation(state, settings):
 
 
 @contextlib.contextmanager
-def interrupts():
+def interrupts(rank):
     """A list that the first Ctrl-C adds to; the second stops at once."""
     caught = []
 
     def note(*_):
         caught.append(True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("finishing this step; Ctrl-C again stops at once", file=sys.stderr)
+        if rank == 0:
+            print("finishing this step; Ctrl-C again stops at once", file=sys.stderr)
     ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None)
     if ignored or threading.current_thread() is not threading.main_thread():
         yield caught                    # only the main thread may handle signals
@@ -1025,7 +1022,7 @@ def interrupts():
 
 
 def leave(state, settings, rank):
-    """End after Ctrl-C, in the usual way."""
+    """End after Ctrl-C, with the status that shells give it: 128 + SIGINT."""
     kept = f"kept in {settings.out}" if state.saved_steps == len(state.losses) else "not kept"
     if rank == 0:
         print(f"interrupted after step {len(state.losses)}, {kept}", file=sys.stderr)
@@ -1081,13 +1078,19 @@ def shapes(arrays):
     return np.shape(arrays), np.result_type(arrays).kind
 
 
-def mark_of(path):
-    """What tells one state of a file from another; None if there is no file."""
+def sha256_of(content):
+    """A fingerprint of a text or of bytes."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path):
+    """Tells whether the file at path is still the one that we wrote; None if there is none."""
     try:
-        found = os.stat(path)
-    except OSError:
+        return sha256_of(Path(path).read_bytes())
+    except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def check_out(state, settings):
@@ -1106,8 +1109,8 @@ def check_out(state, settings):
                  "11_gpt.py")
     except OSError as problem:
         sys.exit(f"error: cannot write {path}: {problem.strerror}")
-    if state and state.saved != mark_of(path):
-        state.saved = None                      # another run lies there, or none
+    if state and state.saved != sha256_of_file(path):
+        state.saved = ""                    # another run lies there, or none
     if os.path.exists(path) and not (state and state.saved):
         print(f"note: {path} holds another run; at the first save that file gets another name")
 
@@ -1118,7 +1121,7 @@ def make_room(state, settings):
     What lies there at the first save gets another name. What has come there since, from a run
     beside this one, keeps it, and this run takes another.
     """
-    if mark_of(settings.out) in (None, state.saved):
+    if sha256_of_file(settings.out) in (None, state.saved):
         return
     path = settings.out
     if os.path.islink(path):
@@ -1126,17 +1129,12 @@ def make_room(state, settings):
     stem, suffix = os.path.splitext(path)
     free = next(name for n in itertools.count(1)
                 if not os.path.exists(name := f"{stem}.{n}{suffix}"))
-    if state.saved is None:
+    if not state.saved:
         os.replace(path, free)
         print(f"note: the earlier checkpoint {settings.out} is now called {free}")
     else:
         print(f"note: another run writes {settings.out}, so this one goes on in {free}")
         settings.out = free
-
-
-def sha256_of(text):
-    """A fingerprint of the text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def mpi_processes():
@@ -1195,13 +1193,13 @@ def any_of(interrupted, comm):
 def usable_cores(comm):
     """The cores for this process."""
     affinity = getattr(os, "sched_getaffinity", None)  # on Linux: those that are ours
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    if comm:
-        from mpi4py import MPI
-        here = comm.Split_type(MPI.COMM_TYPE_SHARED).size  # all must call it, or all wait
-        if cores == os.cpu_count():     # not yet divided among the processes here
-            cores = max(1, cores // here)
-    return cores
+    cores = set(affinity(0)) if affinity else set(range(os.cpu_count() or 1))
+    if not comm:
+        return len(cores)
+    from mpi4py import MPI
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED)        # the processes of this machine
+    sharing = here.allgather(cores).count(cores)        # all must call it, or all wait
+    return max(1, len(cores) // sharing)
 
 
 @contextlib.contextmanager
@@ -1212,8 +1210,9 @@ def workers(settings, comm):
     They can be taken from it with threadpoolctl, if that is installed. If not,
     one thread is ours.
     """
-    # This array is freed at once. After that, malloc on Linux keeps so much memory, which else it
-    # returned to the system in each shard (300,000 page faults in 40 steps, now 33,000).
+    # This array is freed at once. After that, malloc on Linux keeps freed memory of up to this size
+    # for what comes next. Else it would give it back to the system, and get it anew, for each
+    # shard: that made 300,000 page faults in 40 steps, now 33,000.
     np.empty(30_000_000, np.uint8)
     limits = contextlib.nullcontext()
     threads = settings.threads or usable_cores(comm)
@@ -1223,7 +1222,7 @@ def workers(settings, comm):
             limits = threadpool_limits(1)
         except ImportError:
             threads = settings.threads or 1
-    rows = np.empty((settings.batch, settings.context + 1))
+    rows = np.broadcast_to(0, (settings.batch, settings.context + 1))  # takes no memory
     threads = min(threads, len(split_rows(rows)))  # no more can work at a time
     with limits, ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)) as pool:
         print(f"Training on {threads} thread{'s' * (threads > 1)}"
@@ -1328,7 +1327,7 @@ def read_text(path):
         try:
             content = Path(path).read_bytes()
         except (OSError, ValueError) as problem:
-            sys.exit(f"error: cannot read {path}: {problem}")
+            sys.exit(f"error: cannot read the text: {problem}")
     else:
         path = os.path.join("data", "tinyshakespeare.txt")
         content = download("tinyshakespeare.txt", SHAKESPEARE, SHA256)

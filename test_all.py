@@ -1007,17 +1007,17 @@ def test_11_an_epoch_has_every_row_once():
 def test_11_rows_of_steps_and_processes():
     settings = gpt.Settings(**TINY | dict(batch=2))     # rows of 8
 
-    def take(steps, done=0, rank=0, ranks=1):
-        return np.array(list(islice(gpt.batches(np.arange(100), settings, done, rank, ranks),
+    def take(steps, used=0, rank=0, ranks=1):
+        return np.array(list(islice(gpt.batches(np.arange(100), settings, used, rank, ranks),
                                     steps)))
     rows = take(400)                                    # (steps, B, T+1)
     starts = islice(gpt.shuffled_starts(100, 8, settings.seed), 800)
     assert rows[:, :, 0].ravel().tolist() == list(starts)
     assert (np.diff(rows) == 1).all() and (rows.min(), rows.max()) == (0, 99)
-    assert np.array_equal(rows[7:], take(393, done=7))
+    assert np.array_equal(rows[7:], take(393, used=14))
     assert np.array_equal(rows[0::2], take(200, rank=0, ranks=2))       # two processes
     assert np.array_equal(rows[1::2], take(200, rank=1, ranks=2))       # share the rows
-    assert np.array_equal(rows[15::2], take(193, done=7, rank=1, ranks=2))
+    assert np.array_equal(rows[15::2], take(193, used=28, rank=1, ranks=2))
 
 
 def test_11_a_long_text_is_validated_in_part(monkeypatch):
@@ -1036,17 +1036,26 @@ def test_11_a_long_text_is_validated_in_part(monkeypatch):
     assert abs(loss - 0.5) < 0.03
 
 
-def test_11_overfitting_is_named_and_rising_losses_are_not(folder, capsys, monkeypatch):
-    losses = [4.5, 4.0, 3.0, 3.5]       # after steps 1, 4, 8 and 12; in training it is below 3 then
+def test_11_the_best_loss_and_the_last(folder, capsys, monkeypatch):
+    losses = [4.5, 4.0, 3.0, 3.5]                                   # after steps 1, 4, 8 and 12
     monkeypatch.setattr(gpt, "evaluate", Mock(side_effect=losses))
     result = train(steps=12, eval_every=4)
     said = capsys.readouterr().out
     assert "The best validation loss is 3.0000, after step 8" in said and "overfitted" in said
     assert (result["val_loss"], result["best_val_loss"]) == (3.5, 3.0)
-    gpt.show(gpt.State("", 8, "abcde", gpt.init_weights(RNG, 5, 16, 2), {},
-                       losses=[1.0, 2.0, 3.0], validation=[[1, 1.0], [3, 3.0]]))
-    said = capsys.readouterr().out
-    assert "A lower --lr helps" in said and "overfitted" not in said
+
+
+@pytest.mark.parametrize("losses, validation, said", [
+    ([3.0, 2.0, 1.0], [[1, 2.0], [3, 2.5]], "overfitted"),
+    ([3.0, 2.5, 2.0], [[1, 1.4], [3, 1.5]], "overfitted"),  # the text for validation is easier
+    ([1.0, 2.0, 3.0], [[1, 1.0], [3, 3.0]], "both losses have risen"),
+    ([3.0, 2.0, 1.0], [[1, 2.0], [3, 1.5]], "")])
+def test_11_overfitting_is_named_and_rising_losses_are_not(losses, validation, said, capsys):
+    gpt.show(gpt.State("", 8, "abcde", gpt.init_weights(RNG, 5, 16, 2), {}, losses=losses,
+                       validation=validation))
+    out = capsys.readouterr().out
+    assert [hint for hint in ("overfitted", "both losses have risen") if hint in out] == (
+        [said] if said else [])
 
 
 def test_11_the_best_weights_are_kept_and_write(folder, monkeypatch):
@@ -1086,17 +1095,33 @@ def test_11_same_seed_same_run_whatever_the_threads(folder, small_shards):
     assert not np.array_equal(*(state_of(name).weights["embed"] for name in ("one", "other")))
 
 
-def test_11_shards_are_equal_in_size_and_add_up_to_the_batch():
-    """Of 512 characters at most, or one row. Five rows of 100 would fit, but 7 is no multiple."""
-    for B, T, shards in ((32, 128, 8), (16, 64, 2), (3, 1000, 3), (7, 100, 7), (6, 100, 2)):
-        parts = gpt.split_rows(np.zeros((B, T + 1)))
-        assert len(parts) == shards and len({part.shape for part in parts}) == 1
+def test_11_shards_are_nearly_equal_in_size_and_add_up_to_the_batch():
+    """Of 512 characters at most, or one row."""
+    for B, T, sizes in ((32, 128, [4] * 8), (16, 64, [8, 8]), (3, 1000, [1] * 3), (7, 100, [4, 3]),
+                        (17, 64, [6, 6, 5])):
+        rows = np.arange(B * (T + 1)).reshape(B, T + 1)
+        parts = gpt.split_rows(rows)
+        assert [len(part) for part in parts] == sizes
+        assert np.array_equal(np.concatenate(parts), rows)
     with ThreadPoolExecutor(2) as pool:
         assert gpt.check_shards(gpt.Settings(), pool) < 1e-12
 
 
 def pretend_to_have(cores, monkeypatch):
     monkeypatch.setattr(gpt.os, "sched_getaffinity", lambda _: range(cores), raising=False)
+
+
+@pytest.mark.parametrize("mine, of_all, threads", [
+    ([0, 1, 2, 3], [[0, 1, 2, 3]] * 2, 2),              # two processes share four cores
+    ([0, 1], [[0, 1], [2, 3]], 2),                      # each has two of its own
+    ([0], [[0]] * 3, 1)])                               # more processes than cores
+def test_11_processes_of_a_machine_share_its_cores(mine, of_all, threads, monkeypatch):
+    monkeypatch.setattr(gpt.os, "sched_getaffinity", lambda _: mine, raising=False)
+    monkeypatch.setattr(gpt.os, "cpu_count", lambda: 64)
+    monkeypatch.setitem(sys.modules, "mpi4py", MagicMock())
+    comm = MagicMock()
+    comm.Split_type.return_value.allgather.return_value = [set(cores) for cores in of_all]
+    assert gpt.usable_cores(comm) == threads
 
 
 @pytest.mark.parametrize("cores, said", [(1, "on 1 thread."), (3, "on 3 threads."),
@@ -1162,7 +1187,7 @@ def test_11_processes_equal_one_with_all_their_batches(ranks, folder):
 @NEEDS_MPI
 @pytest.mark.parametrize("flag, sentence", [
     ("--out=absent/x.npz", "cannot write absent/x.npz"), ("--lr=1e8", "the training diverges"),
-    ("--data=absent.txt", "cannot read absent.txt")])
+    ("--data=absent.txt", "cannot read the text")])
 def test_11_if_one_process_fails_all_end(flag, sentence, folder):
     result = run("11_gpt", *flags(QUICK["11_gpt"] | dict(steps=200)), flag, options=[],
                  before=["mpiexec", "-n", "2"])
@@ -1204,7 +1229,7 @@ def test_11_resuming_obeys_what_is_typed(folder, capsys, monkeypatch):
     train(steps=6, lr=0.05, out="a.npz")
     capsys.readouterr()
     gpt.main(resume="a.npz", tokens=5)
-    assert "6 steps are made already, and --steps=6 asks for no more" in capsys.readouterr().out
+    assert "note: 6 steps are made already" in capsys.readouterr().out
     typed = ["--resume=a.npz", "--steps=1000", "--stop=9", "--lr=0.03", "--tokens=0"]
     monkeypatch.setattr(sys, "argv", ["11_gpt.py", *typed])
     gpt.command_line(gpt.main, may_be_zero=gpt.MAY_BE_ZERO)
@@ -1216,15 +1241,27 @@ def test_11_resuming_obeys_what_is_typed(folder, capsys, monkeypatch):
         assert first != other and other == again
 
 
+def test_11_resuming_with_another_batch_goes_on_where_the_text_was_left(folder, monkeypatch):
+    train(steps=3, stop=2, out="a.npz")                 # two steps of four rows
+    used, right = [], gpt.batches
+
+    def batches(ids, settings, rows_used, rank, ranks):
+        used.append(rows_used)
+        return right(ids, settings, rows_used, rank, ranks)
+    monkeypatch.setattr(gpt, "batches", batches)
+    for batch in 6, 1:
+        gpt.main(resume="a.npz", batch=batch, steps=2 + len(used) + 1, tokens=0)
+    assert used == [8, 14]
+
+
 @pytest.mark.parametrize("changed", [{"data": "other.txt"}, {"context": 6}])
 def test_11_another_text_or_context_discards_what_does_not_compare(changed, folder, capsys):
     Path("other.txt").write_text(TEXT[::-1], encoding="utf-8")
     train(steps=12, eval_every=5, stop=7, out="a.npz")
-    assert "after 5 steps," in capsys.readouterr().out
-    gpt.main(resume="a.npz", stop=9, tokens=20, out="b.npz", **changed)
-    said = capsys.readouterr().out
-    assert "another text or context length" in said
-    assert "no validation yet after 9 steps" in said
+    assert state_of("a.npz").validation[-1][0] == 5
+    result = gpt.main(resume="a.npz", stop=9, tokens=20, out="b.npz", **changed)
+    assert "another text or context length" in capsys.readouterr().out
+    assert math.isnan(result["val_loss"]) and math.isnan(result["best_val_loss"])
     state = state_of("b.npz")
     assert len(state.losses) == 9 and not state.validation and not state.best
 
@@ -1240,7 +1277,7 @@ def test_11_an_earlier_run_is_never_lost(folder, capsys):
     train(out="gpt.npz")                                # a fresh run in the same folder
     assert "gpt.npz holds another run" in capsys.readouterr().out
     assert steps_by_file() == {"gpt.1.npz": 20, "gpt.npz": 6}
-    train(out="a.npz")
+    train(out="a.npz", seed=1)
     gpt.main(resume="a.npz", out="gpt.npz", steps=9, tokens=0)      # over another run
     gpt.main(resume="gpt.npz", steps=12, tokens=0)                  # over itself
     assert steps_by_file() == {"a.npz": 6, "gpt.1.npz": 20, "gpt.2.npz": 6, "gpt.npz": 12}
@@ -1266,6 +1303,17 @@ def test_11_two_runs_in_one_folder_keep_both(folder, monkeypatch, capsys):
     train(out="gpt.npz", steps=12)
     assert "another run writes gpt.npz, so this one goes on in gpt.2.npz" in capsys.readouterr().out
     assert steps_by_file() == {"gpt.npz": 9, "gpt.1.npz": 3, "gpt.2.npz": 12}
+
+
+def test_11_a_file_that_was_only_touched_is_still_ours(folder, monkeypatch, capsys):
+    """As by a program that copies it to a cloud."""
+    def touch():
+        shutil.copy("gpt.npz", "copy")
+        os.replace("copy", "gpt.npz")
+        os.utime("gpt.npz", (1, 1))
+    meanwhile(monkeypatch, "show_validation", touch)
+    train(out="gpt.npz", steps=12)
+    assert steps_by_file() == {"gpt.npz": 12} and "another run" not in capsys.readouterr().out
 
 
 def test_11_a_run_that_saves_while_we_load_its_file_is_not_lost(folder, monkeypatch):
@@ -1451,6 +1499,7 @@ def test_11_a_checkpoint_is_read_with_care(folder):
 @pytest.mark.parametrize("name, value, sentence", [
     ("steps", math.inf, "cannot be"), ("steps", [3], "cannot be"), ("steps", 2.7, "cannot be"),
     ("lr", "abc", "cannot be"), ("lr", -1e4, "must be above 0"), ("lr", math.nan, "must be above"),
+    ("lr", math.inf, "must be above 0 and below 1e9"), ("temperature", math.inf, "must be 0 or more"),
     ("temperature", -1.0, "must be 0 or more"), ("batch", 0, "must be above 0"),
     ("tokens", -1, "must be 0 or more"), ("heads", 0, "must be above 0")])
 def test_11_values_that_an_option_cannot_have_in_a_notebook(name, value, sentence, folder):
@@ -1870,12 +1919,12 @@ TROUBLE = """
 11_gpt          --lr=1e8                the training diverges at step
 11_gpt          --heads=3               --channels=16 must be a multiple of 6
 11_gpt          --context=900           860 characters, but --context=900 needs 9010
-11_gpt          --data=absent           cannot read absent: [Errno 2]
-11_gpt          --resume=absent         cannot read the checkpoint absent: [Errno 2]
+11_gpt          --data=absent           cannot read the text: [Errno 2]
+11_gpt          --resume=absent         cannot read the checkpoint: [Errno 2]
 11_gpt          --resume=cut            cut is not a whole checkpoint of 11_gpt.py
 11_gpt          --resume=other.npz      other.npz is not a whole checkpoint of 11_gpt.py
 11_gpt          --resume=wide.npz       wide.npz holds a GPT with channels=32
-11_gpt          --resume=first.npz      first.npz is of the first edition of 11_gpt.py
+11_gpt          --resume=first.npz      first.npz is not a whole checkpoint of 11_gpt.py
 11_gpt          --resume=abc.npz --steps=9  text.txt has characters that the text of the checkpoint
 11_gpt          --resume=abc.npz --steps=30 --data=abc.txt --lr=9e8     the training diverges at
 11_gpt          --out=.                 cannot write .: what is there is not a writable checkpoint
