@@ -6,18 +6,18 @@ z(x1, x2) = w1 x1 + w2 x2 + b is above 0. For every choice of weights
     z(0,1) + z(1,0) = (w2 + b) + (w1 + b) = b + (w1 + w2 + b) = z(0,0) + z(1,1)
 But for XOR the left side would have to be positive, and the right side not.
 
-Several neurons can, if something curved or bent stands between them. Take
-max(z, 0), which replaces negative numbers by 0, two neurons side by side, and a
-third one that reads them, together a small network:
+Several neurons can, if something curved or bent stands between them. Put two
+neurons side by side, apply max(z, 0), which replaces negative numbers by 0, to
+each of them, and let a third neuron read the results: a small network.
     h1 = max(x1 + x2, 0)      h2 = max(x1 + x2 - 1, 0)      answer h1 - 2 h2
 For x1 + x2 = 0, 1 and 2 the answer is 0, 1 and 0: XOR. This file lets a network
-find such weights by itself. Functions like max(z, 0) are called activations, or
-nonlinearities, because their graph is not a straight line.
+find such weights by itself. Functions like max(z, 0) are called activations;
+also nonlinearities, because their graph is not a straight line.
 
 Run           python 02_activations.py
 Expect        2 s. Without an activation about half of the answers are
               right; with one, whichever it is, all of them
-Try           --activation=relu   another picture: straight pieces
+Try           --activation=relu   the picture has a border of straight pieces
               --lr=5              longer steps: ReLU fails on XOR
 Left out      why layers are fast (03); more than one hidden layer, and the proof
               of the gradients (04); better ways to take a step (06)
@@ -33,12 +33,14 @@ import numpy as np
 #     tanh(x) = 2 sigmoid(2x) - 1    the same, half as wide and twice as high, from -1 to 1
 #     relu(x) = max(x, 0)            0 to the left, x itself to the right
 # The program draws them. Their slopes, which we shall need:
-#     sigmoid    With u = 1 + e^-x, s = sigmoid(x) is 1 / u. The slope of 1 / u is
-#                -1 / u^2, and that of u is -e^-x, which is -(u - 1). Together
-#                (u - 1) / u^2 = (1 - 1 / u) * (1 / u) = (1 - s) * s. It is largest
-#                where s = 1/2, and 1/4 there.
-#     tanh       Let s = sigmoid(2x). By the chain rule its slope is 2 s (1 - s),
-#                so that of 2 s - 1 is 4 s (1 - s). That is 1 - tanh(x)^2,
+#     sigmoid    Let u = 1 + e^-x. Then sigmoid(x), call it s, is 1 / u. With
+#                respect to x, u has the slope -e^-x = 1 - u, because e^x is its
+#                own slope. With respect to u, 1 / u has the slope -1 / u^2. By
+#                the chain rule multiply them: (u - 1) / u^2, which is
+#                (1 - 1 / u) * (1 / u) = (1 - s) * s. This is largest in the
+#                middle, where s = 1/2, and it is 1/4 there.
+#     tanh       Let s = sigmoid(2x). By the chain rule its slope is 2 s (1 - s).
+#                Hence the slope of 2 s - 1 is 4 s (1 - s). That is 1 - tanh(x)^2,
 #                because 1 - (2 s - 1)^2 = 4 s - 4 s^2.
 #     relu       1 where x is positive, and 0 where it is negative. At 0 it has
 #                a corner and no slope; we take 0.
@@ -55,61 +57,72 @@ def relu(x):
 
 # ---- new here: a hidden layer, its loss, and its gradients ----------------------------------
 # A layer is several neurons, also called units, side by side, each with
-# weights and a bias of its own. With two inputs and two units,
+# weights and a bias of its own. With two inputs and two units, before any
+# activation,
 #     a_1 = x_1 * W_11 + x_2 * W_21 + b_1
 #     a_2 = x_1 * W_12 + x_2 * W_22 + b_2
 # so column k of the table W holds the weights of unit k. The matrix product
-# X @ W computes this for many examples, the rows of X, at once. Entry (i, k) is
-# the dot product of row i of X and column k of W: multiply entry by entry, add
-# up.
+# X @ W computes these sums, all but the biases, for many examples at once: the
+# rows of X. Entry (i, k) is the dot product of row i of X and column k of W:
+# multiply entry by entry, add up.
 #     [1 2]     [1 0]     [1*1 + 2*3   1*0 + 2*5]     [ 7 10]
 #     [3 4]  @  [3 5]  =  [3*1 + 4*3   3*0 + 4*5]  =  [15 20]
 # Our network takes N examples with D inputs, and has K units with an
 # activation f, and one more neuron that combines them. The units are called
-# hidden, because only that last neuron's answer is seen. W1 and b1 hold the
-# weights and biases of all units, W2 and b2 those of the last neuron.
+# hidden, because only that last neuron's answer is seen. From here on W1 and
+# b1 hold the weights and biases of all units, W2 and b2 those of the last
+# neuron.
 #     a = X @ W1 + b1       (N, K) = (N, D) @ (D, K) + (K,), b1 added to each row
-#     h = f(a)              (N, K)
+#     h = f(a)              (N, K), entry by entry
 #     z = h @ W2 + b2       (N, 1) = (N, K) @ (K, 1) + (1,)
 #
-# Without f, z = (X @ W1) @ W2 = X @ (W1 @ W2), leaving out the biases, for
-# brackets may be moved in products of matrices. That is one layer with the
-# weights W1 @ W2. Layers without an activation are called linear: however many
-# we stack, they do no more than one.
+# Without f, and without the biases, z = (X @ W1) @ W2. In a product of matrices
+# the brackets may be moved, so z = X @ (W1 @ W2), one layer with the weights
+# W1 @ W2. (The biases, too, merge into one.) Layers without an activation are
+# called linear: however many we stack, they do no more than one.
 #
-# The answers y are 1 or 0. z can be any number; sigmoid(z) lies between 0 and
-# 1, and we read it as the probability, in the network's opinion, that the
-# answer is 1. (z itself is called the logit.) A good loss is 0 if the right
-# answer gets probability 1, and grows without limit as this probability goes
-# to 0. Minus the natural logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69 and
-# -ln 0.01 = 4.6. Multiply 1 / (1 + e^-z) above and below by e^z:
+# The right answers y are 1 or 0. z can be any number; sigmoid(z) lies between 0
+# and 1, and we read it as the probability, in the network's opinion, that the
+# right answer is 1. (z itself is called the logit.) A good loss is 0 if the
+# right answer gets probability 1, and grows without limit as this probability
+# goes to 0; the squared error of 01 would never be above 1. Minus the natural
+# logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69 and -ln 0.01 = 4.6. To compute
+# it, multiply 1 / (1 + e^-z) in numerator and denominator by e^z:
 #     sigmoid(z) = e^z / (e^z + 1)        1 - sigmoid(z) = 1 / (e^z + 1)
 # With ln(p / q) = ln p - ln q this makes
 #     y = 1    -ln(sigmoid(z))     = ln(e^z + 1) - ln(e^z) = ln(1 + e^z) - z
 #     y = 0    -ln(1 - sigmoid(z)) = ln(e^z + 1) - ln(1)   = ln(1 + e^z)
-# In one formula, as y is 1 or 0, L = ln(1 + e^z) - y * z. The slope of ln(u)
-# is 1 / u, and that of e^z is e^z, so
-#     dL/dz = e^z / (1 + e^z) - y = sigmoid(z) - y       the error, as in 01
+# In one formula, as y is 1 or 0, it is ln(1 + e^z) - y * z. That is the loss of
+# one example; L is the mean over all N. The slope of ln(u) is 1 / u, so for the
+# z of each example
+#     dL/dz = (e^z / (1 + e^z) - y) / N = (sigmoid(z) - y) / N
 #
-# The other slopes follow backwards, by the chain rule. Write dz for dL/dz, and
-# so on. In z = h_1 * v_1 + h_2 * v_2 + ..., where v is W2, v_1 is multiplied
-# by h_1, as w was by x in 01: its slope is h_1 * dz, added up over all
-# examples. And h_1 is multiplied by v_1: dh_1 = v_1 * dz. Through f it becomes
-# da_1 = dh_1 times the slope of f at a_1. Then W1 is to a what W2 is to z. In
-# the code .T turns rows into columns, and * goes entry by entry. Row k of h.T
-# holds h_k for all examples, so its dot product with dz is the sum above:
+# From here we go backwards through the network, by the chain rule. Write dz for
+# dL/dz, dh for dL/dh, and so on. Call the entries of W2 v_1, v_2, ..., so that
+# z = h_1 * v_1 + h_2 * v_2 + ... + b2.
+#     v_1 is multiplied by h_1, as w was by x in 01, so its slope is h_1 * dz,
+#         added up over the examples, because they all use the same v_1.
+#     b2  is added, so its slope is dz, added up as well.
+#     h_1 is multiplied by v_1, so dh_1 = v_1 * dz in each example.
+#     a_1 goes through f, so da_1 is dh_1 times the slope of f at a_1.
+#     W1 and b1 get their slopes from X and da as W2 and b2 do from h and dz.
+# In the code .T turns rows into columns, and * goes entry by entry. Row k of
+# h.T holds h_k for all examples, so its dot product with dz is the sum above:
 # h.T @ dz. And dz @ W2.T multiplies the dz of each example by each v_k. File
 # 04 derives this for any layer; here we measure that it is right.
 
 def loss_and_gradients(weights, X, y, name):
-    """Loss of the network on X (N, D) and y (N, 1), and its gradients, named like the weights."""
+    """Loss of the network on X (N, D) and y (N, 1), and its gradients, named like the weights.
+
+    name is that of the activation.
+    """
     f, slope = ACTIVATIONS[name]                        # from the table below
     a = X @ weights["W1"] + weights["b1"]               # (N, K)
     h = f(a)                                            # (N, K)
     z = h @ weights["W2"] + weights["b2"]               # (N, 1)
-    loss = np.mean(np.logaddexp(0, z) - y * z)  # logaddexp(0, z) = ln(e^0 + e^z)
+    loss = np.mean(np.logaddexp(0, z) - y * z)  # ln(e^0 + e^z), which cannot overflow
 
-    dz = (sigmoid(z) - y) / len(X)                   # / N, because L is a mean
+    dz = (sigmoid(z) - y) / len(X)                      # (N, 1)
     dW2 = h.T @ dz                                   # (K, 1) = (K, N) @ (N, 1)
     db2 = dz.sum(0)                                     # over the examples
     dh = dz @ weights["W2"].T                        # (N, K) = (N, 1) @ (1, K)
@@ -119,10 +132,10 @@ def loss_and_gradients(weights, X, y, name):
     return loss, {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
 
 
-# The first weights are random, because units that start alike get equal
-# gradients and stay alike. A sum of D random terms is about sqrt(D) times as
-# large as one of them (06), so dividing by sqrt(D) keeps a about as large as
-# X.
+# The weights at the start are random, because units that start alike get equal
+# gradients and stay alike. A sum of D random terms around 0 is about sqrt(D)
+# times as large as one of them (06), so dividing by sqrt(D) keeps a about as
+# large as X.
 
 def init_two_layers(rng, D, K):
     """Random weights around 0, of size about 1 / sqrt(inputs); biases 0."""
@@ -149,16 +162,18 @@ def train_two_layers(weights, X, y, name, steps, lr):
 # ---- new here: more activations -------------------------------------------------------------
 # Which one to use? ReLU is the usual first choice: it is cheap, and where its
 # input is positive, the gradient passes unchanged. But a unit whose input is
-# negative in every example gets no gradient, and stays as it is for ever: a
-# dead ReLU. One step that is too long can do that. The variants avoid the flat
-# part or the corner; GPT-2, a language model of 2019, uses GELU, many newer
+# negative in every example gets no gradient and learns nothing more: a dead
+# ReLU. One step that is too long can do that. The functions below avoid the
+# flat part or the corner. GPT-2, a language model of 2019, uses GELU, many newer
 # networks SiLU. sigmoid belongs at the output, where a probability is wanted.
+#     identity   x itself: no activation
 #     leaky      0.1 x instead of 0 on the left
 #     softplus   ln(1 + e^x), a smooth ReLU; slope e^x / (1 + e^x) = sigmoid(x)
 #     silu       x * s with s = sigmoid(x). By the product rule its slope is
-#                s + x * s * (1 - s), and 1 - s is sigmoid(-x)
-#     gelu       much the same, with the sigmoid of a function u of x instead. Its
-#                strange numbers imitate another formula (Hendrycks 2016).
+#                s + x * s * (1 - s). In the code, 1 - s is sigmoid(-x).
+#     gelu       x * sigmoid(u), where the numbers in u(x) are such that this comes
+#                close to the exact GELU: x times the probability that a standard
+#                normal random number is below x (Hendrycks 2016)
 
 ROOT = math.sqrt(8 / math.pi)
 
@@ -189,16 +204,16 @@ ACTIVATIONS = {
 
 # ---- new here: vanishing gradients ----------------------------------------------------------
 # On its way back the gradient is multiplied in each layer by the slope of f,
-# and then by W.T, which hardly changes its length if W is drawn as in
-# init_two_layers. (The length is the root of the sum of squares.) sigmoid's
-# slope is at most 1/4, and twenty factors of 1/4 make 1e-12: the first layers
-# of a deep network would learn nothing. ReLU's slope is 0 for about half of the
+# and then by W.T, which hardly changes its length if W is square and drawn as
+# above. (The length is the root of the sum of squares.) sigmoid's slope is at
+# most 1/4, and twenty factors of 1/4 make 1e-12: the first layers of a deep
+# network would learn next to nothing. ReLU's slope is 0 for about half of the
 # units. That halves the sum of squares in each layer, so the length shrinks by
 # a factor of only sqrt(2). Weights that are larger by this factor make up for
 # it (06).
 
 def gradient_left(rng, name, depth, width=64, samples=256):
-    """The length of a gradient after it went back through `depth` layers, over that before."""
+    """The length of a gradient after `depth` layers, divided by its length before them."""
     f, slope = ACTIVATIONS[name]
     h = rng.standard_normal((samples, width))
     layers = []
@@ -230,18 +245,21 @@ def one_neuron_fails(rng):
         b -= dz.sum(0)
     p = sigmoid(XOR_X @ w + b)[:, 0]
     print("One neuron on XOR. Its probabilities for (0,0), (0,1), (1,0) and (1,1) end at\n"
-          f"{p.round(2)}. It cannot do better.")
+          f"{p.round(2)}. No other weights have a lower loss.")
 
 
 def draw_activations():
-    """Draw ReLU, tanh and sigmoid on one scale, and their slopes on another."""
+    """Draw ReLU, tanh and sigmoid on one scale, and their slopes on another; s hides t and r."""
     u = np.linspace(-2, 2, 72)
     names = {"r": "relu", "t": "tanh", "s": "sigmoid"}
-    print("\nActivations from -2 to 2: r is ReLU, t is tanh, s is sigmoid")
+    print("\nActivations from -2 to 2: r is ReLU, t is tanh, s is sigmoid, in front")
     print(plot({mark: (u, ACTIVATIONS[name][0](u)) for mark, name in names.items()}, height=12))
     print("\nTheir slopes")
     print(plot({mark: (u, ACTIVATIONS[name][1](u)) for mark, name in names.items()}, height=12))
 
+
+# A second task: does a point lie on a disc (0), or in a ring around it (1)? No
+# straight line separates the two.
 
 def circles(rng, n):
     """n points on a disc of radius 1 and n in a ring around it; X (2n, 2), y (2n, 1)."""
@@ -273,7 +291,7 @@ def percent(accuracy):
 def compare_activations(rng, points, labels, hidden, steps, lr):
     """Check and train each activation: accuracies, errors and the last weights by name."""
     accuracy, errors, trained = {}, {}, {}
-    print("\nRelative error of the network's gradients, and right answers after training")
+    print("\nRelative error of the network's gradients; right answers on the training points")
     print("activation  gradients    XOR   circles")
     for name in ACTIVATIONS:
         errors[name] = check_activation(rng, name, points[::20], labels[::20])

@@ -3,12 +3,13 @@
 Given   a3 m7 t1 M?   the answer is 7: the position that asks, M?, must find the
 position that holds m, and read its digit. The layers of 04, applied to one
 position, see nothing of the others. Attention lets each position read from them.
-It is like a dictionary whose keys need not match exactly: the result is a mean of
-all values, weighted by how well each key matches the query. Because that has a
-gradient, it can be learned. The rows of Q, K and V are the queries, keys and values:
+It is like a dictionary whose keys need not match exactly. What is looked up, the
+query, is compared with every key. The result is a mean of the values, weighted by
+how well their keys match. The weights have gradients, so matching can be learned.
+The rows of Q, K and V, of D numbers each, are the queries, keys and values:
 
     S = Q @ K.T / sqrt(D)     scores: how well does each key match each query?
-    A = softmax of each row   attention: positive, and each row adds up to 1
+    A = softmax of each row   attention: never negative, and each row adds up to 1
     Y = A @ V                 each row is a mean of the values, weighted by A
 
 The file also derives rotary positions, which replace the vectors of 08, and RMSNorm,
@@ -37,16 +38,18 @@ import numpy as np
 # biases, turn it into three vectors: a query, what the position is looking for;
 # a key, what it can be found by; and a value, what it hands over.
 #     q = x @ Wq        k = x @ Wk        v = x @ Wv
+# The queries of all positions are the rows of Q, and so for K and V. With one
+# head D = C; with several heads (below) each has D of the C channels.
+#
 # Why not compare the vectors x themselves? M? must match m7, although M and m
 # are two symbols that have nothing in common. Wq and Wk learn which match.
 
 def attention_weights(Q, K):
     """A (..., Tq, Tk), the softmax of the scores of Q (..., Tq, D) and K (..., Tk, D).
 
-    The queries stand at the last Tq of the Tk positions, and do not see the
-    keys of later ones.
+    The queries are those of the last Tq of the Tk positions. By the causal
+    mask no query sees the key of a later position.
     """
-    # The queries of T positions are the rows of Q (T, D), and so for K and V.
     # The score S_ij is the dot product of query i and key j, over sqrt(D). The
     # product alone is a sum of D terms. If these are independent, with mean 0
     # and variance 1, the sum has the variance D (07). Dividing by sqrt(D) keeps
@@ -60,15 +63,15 @@ def attention_weights(Q, K):
     #     0  -inf  -inf
     #     0    0   -inf
     #     0    0     0
-    # A network that reads a whole text, and predicts no next character, leaves
-    # the mask out. With the KV cache, below, there will be fewer queries than
-    # keys: Tq < Tk.
+    # For recall it makes no difference: only the last position is asked, and it
+    # sees all others. With the KV cache, below, there will be fewer queries
+    # than keys: Tq < Tk.
     later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]         # (Tq, Tk)
     S += np.where(later, -np.inf, 0).astype(S.dtype)
 
     # Softmax (04) of the scores of each query. The scores 0 and ln 3 give
     # A = 1/4 and 3/4, and the result will be 1/4 v_0 + 3/4 v_1. Where the mask
-    # is, A = e^-inf = 0.
+    # put -inf, A = e^-inf = 0.
     S -= S.max(axis=-1, keepdims=True)  # leaves A as it is; e^S cannot overflow
     A = np.exp(S, out=S)                        # in the memory of S
     A /= A.sum(axis=-1, keepdims=True)
@@ -101,7 +104,7 @@ def row_dot(a, b):
 #     dK = dS.T @ Q / sqrt(D)
 
 def attention(q, k, v):
-    """softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
+    """softmax(Q @ K.T / sqrt(D) + mask) @ V, for every head by itself (Vaswani 2017).
 
     q (B, Tq, H, D); k and v (B, Tk, H, D); the result has the shape of q.
     """
@@ -121,11 +124,12 @@ def attention(q, k, v):
 
 
 # ---- new here: queries and keys of one length, and with positions -----------------------------
-# The scaling is right for random vectors. In training, queries and keys may
-# grow all the same, and the scores with them. So divide each by its root mean
-# square: RMSNorm, for queries and keys also called QK normalization. Then all
-# have the length sqrt(D), and no score exceeds sqrt(D) * sqrt(D) / sqrt(D) =
-# sqrt(D). For a vector x of D numbers,
+# Dividing by sqrt(D) is right for random vectors. But in training queries and
+# keys may still grow, and the scores with them. So divide each query and each
+# key by its root mean square. This is called RMSNorm, and of queries and keys
+# also QK normalization. Then all have the length sqrt(D). A dot product is at
+# most the product of the two lengths, so no score exceeds sqrt(D) * sqrt(D) /
+# sqrt(D) = sqrt(D). For a vector x of D numbers,
 #     r = mean(x^2)^(-1/2)        y = r x
 #     d(r)/d(x_j) = -1/2 mean(x^2)^(-3/2) * 2 x_j / D = -r^3 x_j / D = -r^2 y_j / D
 #     d(y_i)/d(x_j) = r [i = j] + x_i * d(r)/d(x_j) = r * ([i = j] - y_i * y_j / D)
@@ -151,20 +155,23 @@ def rms_norm(x, eps=1e-6):
 # Rotate the query at position t by the angle t, and the key at position s by
 # the angle s. Their lengths do not change, and the angle between them changes
 # by t - s. A dot product is the product of the lengths and the cosine of the
-# angle between them. So it knows t and s only by their distance t - s.
+# angle between them. So it depends on t and s only through t - s.
 #
 # D numbers are D / 2 arrows, like the clock hands of 08. Arrow j is rotated by
-# t * w_j, and the whole score, the sum over the arrows, still knows t and s only
-# by t - s. The speeds w_j = base^(-2j/D) fall from 1 towards 1 / base. An arrow
+# t * w_j, and the whole score, the sum over the arrows, still depends on t - s
+# only. The speeds w_j = base^(-2j/D) fall from 1 towards 1 / base. An arrow
 # of speed 1 is back after 2 pi = 6.3 positions: fast arrows tell near positions
 # apart, slow ones far.
 #
-# NumPy rotates many arrows at once as complex numbers, a + ib for (a, b):
+# NumPy rotates many arrows at once as complex numbers, a + ib for (a, b). Here
+# i is a number with i i = -1, written 1j in Python, and by Euler's formula
+# e^(ip) = cos p + i sin p. So a rotation is a product:
 #     (a + ib) * e^(ip) = (a + ib) * (cos p + i sin p)
-#                       = (a cos p - b sin p) + i (a sin p + b cos p)     as i i = -1
+#                       = (a cos p - b sin p) + i (a sin p + b cos p)
 # Backward. As a matrix the rotation is [[cos p, -sin p], [sin p, cos p]], and
 # the gradient goes through its transpose (04), where the sines have changed
-# their sign: the rotation by -p. e^(-ip) is the complex conjugate of e^(ip).
+# their sign: the rotation by -p, a product with e^(-ip). This is called the
+# complex conjugate of e^(ip).
 
 def rotary(x, start=0, base=1000.0):
     """Rotary positions, from start on, for queries or keys x (B, T, H, D), D even (Su 2021)."""
@@ -174,7 +181,8 @@ def rotary(x, start=0, base=1000.0):
     turn = np.exp(1j * angle)                                   # cos + i sin
 
     def rotate(vectors, by):
-        # A view reads each two neighbouring numbers as one complex number.
+        # A view reads each two neighbouring numbers as one complex number, of
+        # the same precision.
         arrows = vectors.view(np.result_type(vectors, np.complex64))
         arrows = arrows * by.astype(arrows.dtype)              # (B, T, H, D/2)
         return arrows.view(vectors.dtype)                       # (B, T, H, D)
@@ -203,7 +211,7 @@ def extend(cache, name, new):
 
 
 def queries_keys_values(x, params, i, heads, start=0):
-    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
+    """q, k and v, each (B, T, H, D), of x (B, T, C) from position start on, in layer number i."""
     B, T, C = x.shape
 
     def split(name):
@@ -262,9 +270,9 @@ def embed_symbols(params, ids):
     return embedding(params["first"], ids[..., 0]) + embedding(params["second"], ids[..., 1])
 
 
-# Two layers make y (B, C), from which the answer is read. One is attention.
-# The other, for comparison, is attention with equal weights, a plain mean. It
-# cannot succeed: the sum of a3 and m7 is the same as that of a7 and m3.
+# A layer makes y (B, C), from which the answer is read. We compare two such
+# layers. One is attention. The other is attention with equal weights, a plain
+# mean. It cannot succeed: the sum of a3 and m7 is the same as that of a7 and m3.
 
 def attention_layer(x, params, heads):
     """What the last position, the question, has read."""
@@ -337,11 +345,12 @@ def check_attention(rng, C=8, H=2):
     return errors
 
 
-# Is the scaling needed? Entropy, the sum of -A ln A, tells to how many keys the
-# attention of a query goes. Without scaling it falls as D grows, until one key
-# gets nearly everything. Then every A_j is near 0 or 1, and A_j * (1 - A_j), its
-# slope with respect to its own score, is near 0. No gradient is left to learn
-# from.
+# Is the scaling needed? The entropy of a query's attention, the sum of -A ln A,
+# is ln n if n keys get 1/n each and the others nothing. So it tells over how
+# many keys the attention is spread. Without scaling it falls as D grows, until
+# one key gets nearly everything. Then every A_j is near 0 or 1, and
+# A_j * (1 - A_j), its slope with respect to its own score, is near 0: hardly any
+# gradient reaches the queries and keys.
 
 def measure_scaling(rng, T=64, n=100):
     """Entropy of the attention to T random keys, {D: (with scaling, without)}."""
@@ -350,7 +359,7 @@ def measure_scaling(rng, T=64, n=100):
         Q = rng.standard_normal((n, 1, D))
         K = rng.standard_normal((n, T, D))
         scaled = attention_weights(Q, K)
-        unscaled = attention_weights(Q * math.sqrt(D), K)               # undone
+        unscaled = attention_weights(Q * math.sqrt(D), K)  # undoes the division
         entropy[D] = tuple(-(A * np.log(np.maximum(A, 1e-300))).sum(axis=-1).mean()
                            for A in (scaled, unscaled))
     return entropy
@@ -370,10 +379,10 @@ def measure_facts(rng, T=8, H=2, D=4):
     q, k, v = rng.standard_normal((3, 1, T, H, D))
 
     def score(t, s):
-        """Query times key of the first head, if they stand at positions t and s."""
+        """The score of a query and a key of the first head, if they stand at t and s."""
         q_t = rotary(Tensor(q[:, :1]), t).data[0, 0, 0]
         k_s = rotary(Tensor(k[:, :1]), s).data[0, 0, 0]
-        return q_t @ k_s
+        return q_t @ k_s / math.sqrt(D)
 
     before = attention(Tensor(q), Tensor(k), Tensor(v)).data
     k[:, -1] += 1                   # another key and value at the last position
@@ -395,9 +404,9 @@ def measure_facts(rng, T=8, H=2, D=4):
 def show_facts(facts):
     """Print the results of measure_facts."""
     print(f"""
-Mask: if the last position changes, the results before it change by {facts["leak"]:g}.
-Rotary: the scores of positions 5, 2 and 105, 102 differ by {facts["same distance"]:.0e},
-        those of 5, 2 and 5, 3 by {facts["other distance"]:.2f}.
+Mask: if the last key and value change, the results before them change by {facts["leak"]:g}.
+Rotary: the scores of a query at 5 and a key at 2, and of both 100 positions later, differ
+        by {facts["same distance"]:.0e}; if only the key is later, by {facts["other distance"]:.2f}.
 Cache: one position at a time gives the same as all at once, within {facts["cache"]:.0e}.""")
     assert all(facts[name] < 1e-9 for name in ("leak", "same distance", "cache"))
 
@@ -441,9 +450,10 @@ def compare_heads(seed, pairs, channels, steps, lr):
                                             steps, lr)
         first, second = accuracies[heads]
         print(f"  heads: {heads} {first:26.1%} {second:14.1%}", flush=True)
-    print("Both networks have the same number of weights. One head makes one mean. It could hold\n"
-          "both digits, but not which question each of them answers. So the network reads one\n"
-          f"digit, and guesses the other among the rest: {1 / (pairs - 1):.0%}.")
+    print("Both networks have the same number of weights. One head makes one mean, and the last\n"
+          "layer would have to read two digits from it, in their order. So the network learns to\n"
+          "find one digit, and with the other it does little better than a guess among the rest:\n"
+          f"{1 / (pairs - 1):.0%}.")
     return accuracies
 
 

@@ -721,8 +721,8 @@ def embedding(W, ids):
 def attention_weights(Q, K):
     """A (..., Tq, Tk), the softmax of the scores of Q (..., Tq, D) and K (..., Tk, D).
 
-    The queries stand at the last Tq of the Tk positions, and do not see the
-    keys of later ones.
+    The queries are those of the last Tq of the Tk positions. By the causal
+    mask no query sees the key of a later position.
     """
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
@@ -740,7 +740,7 @@ def row_dot(a, b):
 
 
 def attention(q, k, v):
-    """softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
+    """softmax(Q @ K.T / sqrt(D) + mask) @ V, for every head by itself (Vaswani 2017).
 
     q (B, Tq, H, D); k and v (B, Tk, H, D); the result has the shape of q.
     """
@@ -791,7 +791,7 @@ def extend(cache, name, new):
 
 
 def queries_keys_values(x, params, i, heads, start=0):
-    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
+    """q, k and v, each (B, T, H, D), of x (B, T, C) from position start on, in layer number i."""
     B, T, C = x.shape
 
     def split(name):

@@ -3,10 +3,9 @@
 A GPT, or generative pre-trained transformer (10), is a language model: it gives each
 possible next character a probability. The loss is the cross-entropy (04), the mean of
 -ln p, where p is the probability of the character that does come next. The text is cut
-into rows. To predict a character of a row, the model sees those before it in the row.
-
-For each position of a row, the model keeps a vector of C numbers. Together these
-vectors are x, the residual stream (10). A block only adds to it. The model:
+into rows of equal length. To predict a character, the model sees those before it in its
+row. For each position of a row it keeps a vector of C numbers. Together these vectors
+are x, the residual stream (10). A block only adds to it. The model:
 
     x = rms_norm(embedding(embed, ids))
     x = block(x)                            four times; each block is
@@ -14,13 +13,13 @@ vectors are x, the residual stream (10). A block only adds to it. The model:
         x = x + feed_forward(token_shift(rms_norm(x)))
     logits = rms_norm(x) @ unembed
 
-Run           python 11_gpt.py       the first run downloads Shakespeare, 1 MB, to data/
-Expect        4 to 5 minutes on two cores, 0.16 GB of memory. The last tenth of the
-              text is held out, for validation; on it the loss ends at 1.43. The
-              perplexity e^1.43 is 4.2: as unsure as a choice among four characters
+Run           python 11_gpt.py    downloads 1 MB of Shakespeare to data/; saves gpt.npz
+Expect        4 to 5 minutes on two cores, 0.16 GB of memory. On the last tenth of the
+              text, held out for validation, the loss ends at 1.43. The perplexity is
+              e^1.43 = 4.2: as unsure as a choice among four equally likely characters
 Try           --data=my.txt      your own text; --help lists all options
               --resume=gpt.npz --steps=0 --prompt="ROMEO:"    write, without training
-Left out      tokens longer than a character (08); numbers of less than four bytes
+Left out      tokens longer than a character (08); half precision, numbers of two bytes
 Carried from  01: relative_error.  05: topological_order, unbroadcast, as_rows, Tensor,
               cross_entropy, as_tensors.  06: adam, newton_schulz, muon, warmup_linear.
               08: encode, embedding.  09: attention_weights, row_dot, attention, rms_norm,
@@ -33,7 +32,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-# Our own threads share the batch, so BLAS (03) gets only one. It reads these variables at import.
+# Our own threads share the batch, so BLAS (03) gets one thread. This must be said before NumPy
+# is imported, but a notebook may have done that already.
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ONE_BLAS_THREAD = "numpy" not in sys.modules or all(os.environ.get(name) == "1" for name in BLAS)
 if ONE_BLAS_THREAD:
@@ -84,9 +84,10 @@ def init_weights(rng, V, C, blocks):
 
     out and down are 0, so that at first no block adds anything. unembed is 0,
     so that the first predictions are uniform. In a network of zeros alone only
-    a bias can learn (06), but this one does learn. In step 1 only unembed has
-    a gradient, because all others pass through unembed, which is 0. In step 2
-    embed, out and down have one, too, and from step 3 on all weights have.
+    a bias can learn (06). This one does learn, because its other matrices are
+    random. In step 1 only unembed has a gradient other than 0: the way back to
+    all other weights leads through unembed, which is 0. In step 2 embed, out
+    and down have one, too, and from step 3 on all weights.
     """
     def matrix(n_in, n_out):
         return rng.standard_normal((n_in, n_out), np.float32) / np.float32(math.sqrt(n_in))
@@ -150,8 +151,8 @@ def rotary(x, start=0, base=1000.0):
 def attention_weights(Q, K):
     """A (..., Tq, Tk), the softmax of the scores of Q (..., Tq, D) and K (..., Tk, D).
 
-    The queries stand at the last Tq of the Tk positions, and do not see the
-    keys of later ones.
+    The queries are those of the last Tq of the Tk positions. By the causal
+    mask no query sees the key of a later position.
     """
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
@@ -164,7 +165,7 @@ def attention_weights(Q, K):
 
 
 def attention(q, k, v):
-    """softmax(Q @ K.T / sqrt(D)) @ V, for every head by itself (Vaswani 2017).
+    """softmax(Q @ K.T / sqrt(D) + mask) @ V, for every head by itself (Vaswani 2017).
 
     q (B, Tq, H, D); k and v (B, Tk, H, D); the result has the shape of q.
     """
@@ -193,7 +194,7 @@ def extend(cache, name, new):
 
 
 def queries_keys_values(x, params, i, heads, start=0):
-    """q, k and v, each (B, T, H, D), of x (B, T, C), whose first position is start."""
+    """q, k and v, each (B, T, H, D), of x (B, T, C) from position start on, in layer number i."""
     B, T, C = x.shape
 
     def split(name):
@@ -275,7 +276,7 @@ def block(x, params, i, heads, cache=None):
 
 @dataclass(kw_only=True)
 class Settings:
-    """The options with their defaults; main, at the end, explains each of them."""
+    """The options with their defaults; the docstring of main, below, explains each of them."""
     data: str = ""
     out: str = "gpt.npz"
     resume: str = ""
@@ -297,7 +298,7 @@ class Settings:
     threads: int = 0
 
     def __post_init__(self):
-        for option in fields(self):
+        for option in fields(self):     # each of the type of its default
             setattr(self, option.name, converted(option, getattr(self, option.name)))
 
 
@@ -316,10 +317,11 @@ def sample(weights, settings, characters, prompt, length):
     new = ids[-settings.context:]           # ids that are not in the cache yet
     cache, cached = {}, 0
     for _ in range(length):
-        # In training the model never saw more characters than a row has. So
-        # when the cache is full, start again with the newer half. Why not drop
-        # only the oldest character? Later ones have read from it. Without it
-        # they would have other keys and values, to be computed anew each time.
+        # In training the model saw at most `context` characters. So when the
+        # cache holds that many, empty it, and start again with the newer half
+        # of them. Why not drop only the oldest one? The others have read from
+        # it. Without it they would have other keys and values in all blocks
+        # but the first, to be computed anew for each new character.
         if cached + len(new) > settings.context:
             new = ids[-max(1, settings.context // 2):]
             cache, cached = {}, 0
@@ -340,10 +342,10 @@ def sample(weights, settings, characters, prompt, length):
 # shards, and the mean of their gradients, weighted by their numbers of rows,
 # is the gradient of the whole batch. To compute them one after the other is
 # called gradient accumulation: it fits a large batch into a small memory. To
-# compute them side by side is called data parallelism. Here it is both: the
+# compute them side by side is called data parallelism. Here we do both: the
 # threads work side by side, and each takes one shard after the other. (A lock,
-# the GIL, lets only one thread of Python run at a time, but NumPy releases it
-# while it computes.)
+# the GIL, lets only one thread at a time run Python code, but NumPy releases
+# it while it computes.)
 #
 # With MPI, a standard for programs of several processes, and the package
 # mpi4py, as in
@@ -351,9 +353,9 @@ def sample(weights, settings, characters, prompt, length):
 # each process, perhaps on a machine of its own, takes a batch of its own. Then
 # all of them need the mean of their gradients. To add them up and hand the sum
 # to all is called an all-reduce. Here comm, the communicator, stands for all
-# the processes: there are comm.size, and comm.rank is the index of this one.
+# the processes: comm.size is their number, comm.rank the index of this one.
 
-SHARD = 512     # characters: each of its arrays fits into a core's fast memory
+SHARD = 512     # characters; so each array of a shard fits into the cache of a core
 
 
 def split_rows(rows, shard=SHARD):
@@ -405,22 +407,22 @@ def check_shards(settings, pool):
 
 # ---- new here: training -----------------------------------------------------------------------
 # Helpers for Ctrl-C, files and processes stand below, under plumbing.
-# check_loss stops the program if a weight or the loss has become too large.
+# check_loss stops the program if the training has diverged.
 
 @dataclass
 class State:
-    """What training changes. With the settings it is enough to go on as if nothing had happened."""
+    """A training: with its settings and its text, all that is needed to continue it exactly."""
     text_hash: str         # a fingerprint (SHA-256) of the text that it learns
-    context: int           # the context length of the validation losses
+    context: int           # context length for which the validation losses hold
     characters: str        # the vocabulary: character number i has the id i
     weights: dict
     optimizer: dict        # what adam and muon remember, by name of the weights
-    best: dict = field(default_factory=dict)        # lowest in validation loss
+    best: dict = field(default_factory=dict)   # those of the best validation
     losses: list = field(default_factory=list)      # of each step
-    validation: list = field(default_factory=list)  # [step, loss] of each
-    rows_used: int = 0     # in all steps so far
+    validation: list = field(default_factory=list)  # [step, loss] of each one
+    rows_used: int = 0     # rows of text in all steps so far
     saved: str = ""        # SHA-256 of the checkpoint, as last written or read
-    saved_steps: int = 0   # steps in the checkpoint that this call has written
+    saved_steps: int = 0   # steps made when this call last saved
 
 
 def new_state(settings, text):
@@ -435,14 +437,14 @@ def new_state(settings, text):
 def shuffled_starts(length, T, seed):
     """Yield, without end, where rows start in a text of `length` characters.
 
-    For each epoch (07) the text is cut, at a random offset, into rows of T + 1
-    characters. Each begins with the last character of the row before. They
-    come once each, in random order.
+    For each epoch (06) the text is cut, at a random offset, into rows of T + 1
+    characters. Each row begins with the last character of the one before,
+    because no row predicts its first. Each comes once, in random order.
 
     To draw every start at random would be simpler. But then chance picks some
-    passages often and others hardly ever. In a trial, in which another tenth
-    of the text was held out, the loss was 1.420 with random starts and 1.403
-    with epochs (means of five seeds).
+    passages often and others hardly ever. In a trial that held out a tenth of
+    the training text, the loss on that tenth was 1.420 with random starts and
+    1.403 with epochs (means of five seeds).
     """
     rng = np.random.default_rng(seed)
     while True:
@@ -455,15 +457,14 @@ def batches(ids, settings, used, rank=0, ranks=1):
     """Yield the rows (B, T+1) of one step after the other.
 
     The first `used` rows are skipped, because earlier steps have used them.
-    With several processes, a step takes ranks * B rows. All processes draw the
-    same starts, because they have the same seed, and each takes B of them.
+    With several processes, `ranks` of them, a step takes ranks * B rows. All
+    draw the same starts, because they have the same seed, and each takes B.
     """
     B, T = settings.batch, settings.context
     starts = itertools.islice(shuffled_starts(len(ids), T, settings.seed), used, None)
     while True:
-        of_step = np.array(list(itertools.islice(starts, ranks * B)))
-        of_rank = of_step.reshape(ranks, B)[rank]
-        yield ids[of_rank[:, None] + np.arange(T + 1)]          # (B, T+1)
+        of_step = np.fromiter(itertools.islice(starts, ranks * B), int).reshape(ranks, B)
+        yield ids[of_step[rank][:, None] + np.arange(T + 1)]    # (B, T+1)
 
 
 def update(state, grads, lr, decay, pool):
@@ -471,8 +472,8 @@ def update(state, grads, lr, decay, pool):
 
     The rows of embed and the columns of unembed stand for single characters.
     For such matrices Adam has proved better (Jordan 2024). By the reasoning of
-    06 its rate would be lr / sqrt(128), or lr / 11. In trials lr / 6 was
-    better, and for the vectors mix of the token shift lr itself.
+    06, Adam's rate would be lr / 11 for 128 channels, as sqrt(128) = 11. In
+    trials lr / 6 was better, and for the vectors mix of the token shift lr.
     """
     def update_one(name):
         w, dw, memory = state.weights[name], grads[name], state.optimizer[name]
@@ -488,14 +489,14 @@ def by_adam(name, w):
     return name in ("embed", "unembed") or w.ndim == 1
 
 
-VALIDATION = 120_000  # characters at most: the last tenth of tiny Shakespeare has 111,540
+VALIDATION = 120_000  # characters at most; the last tenth of tiny Shakespeare has 111,540
 
 
 def evaluate(weights, ids, settings, pool):
     """The mean loss over ids, cut into rows that predict each character once.
 
-    If there are more than VALIDATION characters, only some of the rows are
-    used, spread evenly.
+    What does not fill a row at the end is left out. If there are more than
+    VALIDATION characters, only some of the rows are used, spread evenly.
     """
     T = settings.context
     starts = np.arange(0, len(ids) - T, T)
@@ -510,10 +511,11 @@ def evaluate(weights, ids, settings, pool):
 
 
 def validate(state, settings, val_ids, pool):
-    """Measure the validation loss, and remember the weights with the lowest.
+    """Measure the validation loss, and keep a copy of the weights if it is the lowest so far.
 
     Later weights may have overfitted (07). Early stopping would end the
-    training at the best ones. Here it goes on, but they are kept.
+    training at the best ones; here it goes on. As a score, the lowest of
+    several validation losses is a little too good (07).
     """
     loss = evaluate(state.weights, val_ids, settings, pool)
     check_loss(state, loss)
@@ -526,7 +528,8 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
     """Train up to step last; returns the seconds of the steps, without validating and saving.
 
     ids are those of the training text, val_ids those for validation. With
-    --stop, last is before settings.steps, to which the learning rate falls.
+    --stop, last may be below settings.steps. The learning rate then falls as
+    if the training went on, because it can be resumed.
     """
     rank, ranks = (comm.rank, comm.size) if comm else (0, 1)
     first = len(state.losses)
@@ -545,6 +548,7 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
             state.rows_used += ranks * len(rows)
             seconds += time.perf_counter() - start
 
+            # The step is made. The rest checks, validates, saves and reports.
             check_loss(state, loss)
             early = step in (every // 20, every // 4)  # while the loss falls fast
             measure = early or step % every == 0 or step == settings.steps
@@ -559,16 +563,17 @@ def train(state, settings, last, ids, val_ids, pool, comm=None):
                 show_validation(state, settings)
             if stop:
                 break
-        if any_of(interrupted, comm):       # perhaps only after the last step
+        if any_of(interrupted, comm):  # also by a Ctrl-C since the last check
             leave(state, settings, rank)
     return seconds
 
 
 # ---- new here: checkpoints --------------------------------------------------------------------
-# A checkpoint is an .npz file: NumPy's format for arrays with names. It holds
-# the weights (weights/embed, best/embed, ...) and what the optimizers remember
-# (06): m/0.query, for Muon, and m/embed, v/embed and t/embed, for Adam. All
-# else is one record in JSON.
+# A checkpoint is a file from which a training can be continued. Here it is an
+# .npz file, NumPy's format for arrays with names. It holds the weights
+# (weights/embed, best/embed, ...) and what the optimizers remember (06):
+# m/0.query, for Muon, and m/embed, v/embed and t/embed, for Adam. All else is
+# one record in JSON.
 
 # the settings that are saved in a checkpoint
 TRAINING = "data steps batch context blocks heads channels lr decay eval_every seed".split()
@@ -577,8 +582,8 @@ TRAINING = "data steps batch context blocks heads channels lr decay eval_every s
 def save(state, settings, rows):
     """Write a checkpoint to settings.out. If that fails, print a note: the next save tries again.
 
-    First, the loss on rows, a single row of the last batch, shows whether the
-    last step has made the training diverge.
+    The loss of a step is measured before its update. So first the loss on
+    rows, a single row, shows whether the update has made the training diverge.
     """
     params = as_tensors(state.weights)
     check_loss(state, loss_on(params, rows, settings.blocks, settings.heads).data.item())
@@ -621,7 +626,7 @@ def load(path):
         sys.exit(f"error: cannot read the checkpoint: {problem}")
     except MemoryError:
         raise
-    except Exception:    # of many kinds: there may be anything in that file
+    except Exception:    # of many kinds, as the file may hold anything
         sys.exit(f"error: {path} is not a whole checkpoint of 11_gpt.py")
     return state, stored
 
@@ -629,7 +634,7 @@ def load(path):
 # ---- the experiment ---------------------------------------------------------------------------
 
 def prepare(settings, state, comm):
-    """Read the text; returns the state, if None a new one, and the ids to train and validate on."""
+    """Read the text; returns the state, made if None, and the ids for training and validation."""
     name, text = from_first(comm, read_text, settings.data)
     needed = 10 * (settings.context + 1)
     if len(text) < needed:
@@ -649,11 +654,11 @@ def prepare(settings, state, comm):
     ids = encode(text, state.characters)
     cut = int(0.9 * len(ids))
     V = len(state.characters)
-    print(f"Text: {name}, {len(text):,} characters, {V} different; for validation "
+    print(f"Text: {name}, {len(text):,} characters, {V} different. Validation uses "
           f"{min(VALIDATION, len(ids) - cut):,} of its last tenth.\n"
           f"GPT: {settings.blocks} blocks, {settings.heads} heads, {settings.channels} channels, "
           f"{sum(w.size for w in state.weights.values()):,} parameters.\n"
-          f"A uniform guess costs ln {V} = {math.log(V):.4f}.")
+          f"A uniform guess has the loss ln {V} = {math.log(V):.4f}.")
     return state, ids[:cut], ids[cut:]
 
 
@@ -671,8 +676,8 @@ def show(state):
         _, latest = state.validation[-1]
         print(f"The best validation loss is {best:.4f}, after step {step}; the text below is "
               "written with those weights.")
-        trained = np.mean(state.losses[max(0, step - 25):step])  # 25 steps, then and now
-        if latest > best + 0.05 and np.mean(state.losses[-25:]) < trained:
+        training_loss_then = np.mean(state.losses[max(0, step - 25):step])  # of 25 steps
+        if latest > best + 0.05 and np.mean(state.losses[-25:]) < training_loss_then:
             print("Since then the network has overfitted: the training loss has fallen, and the "
                   "validation loss\nhas risen. More text helps, or fewer steps.")
         elif latest > best + 0.05:
@@ -695,7 +700,7 @@ def write(state, settings):
 
 
 def main(**typed):
-    """Train a GPT on a text, keep it in a file, and continue a prompt in the style of the text.
+    """Train a GPT on a text, save it in a file, and continue a prompt in the style of the text.
 
     data         a UTF-8 text file to learn from; without one, tiny Shakespeare
     out          the checkpoint file to write; default: gpt.npz or that of --resume; empty for none
@@ -711,7 +716,7 @@ def main(**typed):
     blocks       number of transformer blocks
     heads        attention heads in a block
     channels     width of the residual stream
-    lr           highest learning rate, of Muon and for mix; that of Adam is a sixth of it
+    lr           highest learning rate; for embed and unembed a sixth of it
     decay        weight decay of the matrices in the blocks: w *= 1 - lr * decay at each step
     eval_every   steps from one validation, which also saves, to the next; two more come early
     seed         random seed of weights, batches and samples
@@ -723,13 +728,13 @@ def main(**typed):
     comm = mpi_processes()
     with all_end_together(comm):
         settings, state = choose(typed, comm)  # state is None without --resume
-        writes = settings.out and not (comm and comm.rank)  # only the first process does
+        saves = settings.out and not (comm and comm.rank)   # only the first process
         done = len(state.losses) if state else 0
         last = min(settings.steps, settings.stop or settings.steps)
         trains = done < last
         seconds = 0.0
         if trains:
-            if writes:
+            if saves:
                 check_out(state, settings)
             state, ids, val_ids = prepare(settings, state, comm)
             with workers(settings, comm) as pool:
@@ -744,7 +749,7 @@ def main(**typed):
             print(f"note: {done} steps are made already; with a larger --steps or --stop it trains "
                   "on\n")
         text = write(state, settings)
-        if trains and writes and state.saved_steps < last:
+        if trains and saves and state.saved_steps < last:
             sys.exit(f"error: the last steps could not be saved in {settings.out}")
         val_losses = [loss for _, loss in state.validation] or [math.nan]
         return {"val_loss": val_losses[-1], "best_val_loss": min(val_losses),
@@ -753,7 +758,7 @@ def main(**typed):
                 "parameters": sum(w.size for w in state.weights.values()), "sample": text}
 
 
-main.__signature__ = inspect.signature(Settings)  # its options are those of Settings
+main.__signature__ = inspect.signature(Settings)  # command_line reads the options from it
 
 
 # ---- carried from 01, 05, 06 and 08, code unchanged: explained there ------------------------

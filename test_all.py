@@ -1499,8 +1499,8 @@ def test_11_a_checkpoint_is_read_with_care(folder):
 @pytest.mark.parametrize("name, value, sentence", [
     ("steps", math.inf, "cannot be"), ("steps", [3], "cannot be"), ("steps", 2.7, "cannot be"),
     ("lr", "abc", "cannot be"), ("lr", -1e4, "must be above 0"), ("lr", math.nan, "must be above"),
-    ("lr", math.inf, "must be above 0 and below 1e9"), ("temperature", math.inf, "must be 0 or more"),
-    ("temperature", -1.0, "must be 0 or more"), ("batch", 0, "must be above 0"),
+    ("lr", math.inf, "must be above 0 and below 1e9"), ("batch", 0, "must be above 0"),
+    ("temperature", -1.0, "must be 0 or more"), ("temperature", math.inf, "must be 0 or more"),
     ("tokens", -1, "must be 0 or more"), ("heads", 0, "must be above 0")])
 def test_11_values_that_an_option_cannot_have_in_a_notebook(name, value, sentence, folder):
     with pytest.raises(SystemExit, match=f"error: {name} {sentence}"):
