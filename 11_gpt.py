@@ -597,8 +597,9 @@ def save(state, settings, rows):
     content = io.BytesIO()
     np.savez(content, record=json.dumps(record), **arrays)
     try:
-        make_room(state, settings)
-        write_file(settings.out, content.getvalue())
+        with one_run_at_a_time(settings.out):
+            make_room(state, settings)
+            write_file(settings.out, content.getvalue())
         state.saved, state.saved_steps = sha256_of(content.getvalue()), len(state.losses)
     except OSError as problem:
         print(f"note: cannot write {settings.out}: {problem}")
@@ -971,6 +972,8 @@ def converted(option, given):
         value = type(option.default)(given)
     except (ValueError, TypeError, OverflowError):
         value = None
+    if isinstance(value, str) and not isinstance(given, (str, os.PathLike)):
+        value = None                    # out=False would write a file called False
     if value is None or isinstance(value, int) and value != given:
         raise ValueError(f"{option.name} cannot be {given!r}")
     zero_too = option.default == 0 or option.name in MAY_BE_ZERO
@@ -1068,6 +1071,7 @@ def check_state(state, settings):
     whole = shapes(state.weights) == shapes(new)
     whole &= not state.best or shapes(state.best) == shapes(new)
     whole &= not state.losses or shapes(state.optimizer) == shapes(optimizer)
+    whole &= isinstance(state.rows_used, int) and state.rows_used >= 0
     logits = gpt(as_tensors(state.weights), np.array([[0]]), settings.blocks, settings.heads).data
     numbers = [logits, state.losses, state.validation, *state.weights.values(),
                *state.best.values(), *(slot for memory in state.optimizer.values()
@@ -1103,19 +1107,22 @@ def check_out(state, settings):
     path = settings.out
     try:
         if not os.path.basename(path) or os.path.exists(os.path.realpath(path)):
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise ValueError                # a folder, or a pipe that would never end
             with zipfile.ZipFile(os.path.realpath(path)) as file:
                 if "record.npy" not in file.namelist() or not os.access(path, os.W_OK):
                     raise ValueError
         trial = f"{os.path.realpath(path)}.{os.getpid()}.part"
         open(trial, "ab").close()
         os.remove(trial)
+        found = sha256_of_file(path)
+        if state and state.saved != found:
+            state.saved = ""                    # another run lies there, or none
     except (ValueError, zipfile.BadZipFile, NotImplementedError, IsADirectoryError):
         sys.exit(f"error: cannot write {path}: what is there is not a writable checkpoint of "
                  "11_gpt.py")
     except OSError as problem:
         sys.exit(f"error: cannot write {path}: {problem.strerror}")
-    if state and state.saved != sha256_of_file(path):
-        state.saved = ""                    # another run lies there, or none
     if os.path.exists(path) and not (state and state.saved):
         print(f"note: {path} holds another run; at the first save that file gets another name")
 
@@ -1123,8 +1130,8 @@ def check_out(state, settings):
 def make_room(state, settings):
     """Do not overwrite another run.
 
-    What lies there at the first save gets another name. What has come there since, from a run
-    beside this one, keeps it, and this run takes another.
+    What lies there at the first save gets another name. What has come there since, perhaps from a
+    run beside this one, keeps it, and this run takes another.
     """
     if sha256_of_file(settings.out) in (None, state.saved):
         return
@@ -1133,13 +1140,25 @@ def make_room(state, settings):
         path = os.path.realpath(path)
     stem, suffix = os.path.splitext(path)
     free = next(name for n in itertools.count(1)
-                if not os.path.exists(name := f"{stem}.{n}{suffix}"))
+                if not os.path.lexists(name := f"{stem}.{n}{suffix}"))
     if not state.saved:
         os.replace(path, free)
         print(f"note: the earlier checkpoint {settings.out} is now called {free}")
     else:
-        print(f"note: another run writes {settings.out}, so this one goes on in {free}")
+        print(f"note: {settings.out} is not what this run wrote any more, so it goes on in {free}")
         settings.out = free
+
+
+@contextlib.contextmanager
+def one_run_at_a_time(path):
+    """Lets only one process at a time save in the folder of path (but not on Windows)."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):  # OSError: a folder without locks
+            import fcntl
+            folder = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
+            stack.callback(os.close, folder)            # which releases the lock
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
 
 
 def mpi_processes():
@@ -1227,8 +1246,8 @@ def workers(settings, comm):
             limits = threadpool_limits(1)
         except ImportError:
             threads = settings.threads or 1
-    rows = np.broadcast_to(0, (settings.batch, settings.context + 1))  # takes no memory
-    threads = min(threads, len(split_rows(rows)))  # no more can work at a time
+    shards = math.ceil(settings.batch / max(1, SHARD // settings.context))
+    threads = min(threads, shards)          # no more can work at a time
     with limits, ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)) as pool:
         print(f"Training on {threads} thread{'s' * (threads > 1)}"
               f"{f' in each of {comm.size} processes' if comm else ''}.")

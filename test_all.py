@@ -1085,6 +1085,7 @@ def test_11_shakespeare(folder):
 @pytest.fixture
 def small_shards(monkeypatch):
     """A shard for each row, so that a tiny batch is work for several threads."""
+    monkeypatch.setattr(gpt, "SHARD", 1)
     monkeypatch.setattr(gpt, "split_rows", lambda rows, shard=0: np.split(rows, len(rows)))
 
 
@@ -1301,7 +1302,7 @@ def test_11_two_runs_in_one_folder_keep_both(folder, monkeypatch, capsys):
     """
     meanwhile(monkeypatch, "show_validation", lambda: train(out="gpt.npz", steps=9))
     train(out="gpt.npz", steps=12)
-    assert "another run writes gpt.npz, so this one goes on in gpt.2.npz" in capsys.readouterr().out
+    assert "not what this run wrote any more, so it goes on in gpt.2.npz" in capsys.readouterr().out
     assert steps_by_file() == {"gpt.npz": 9, "gpt.1.npz": 3, "gpt.2.npz": 12}
 
 
@@ -1313,7 +1314,7 @@ def test_11_a_file_that_was_only_touched_is_still_ours(folder, monkeypatch, caps
         os.utime("gpt.npz", (1, 1))
     meanwhile(monkeypatch, "show_validation", touch)
     train(out="gpt.npz", steps=12)
-    assert steps_by_file() == {"gpt.npz": 12} and "another run" not in capsys.readouterr().out
+    assert steps_by_file() == {"gpt.npz": 12} and "note" not in capsys.readouterr().out
 
 
 def test_11_a_run_that_saves_while_we_load_its_file_is_not_lost(folder, monkeypatch):
@@ -1322,6 +1323,39 @@ def test_11_a_run_that_saves_while_we_load_its_file_is_not_lost(folder, monkeypa
     meanwhile(monkeypatch, "check_state", lambda: gpt.main(resume="a.npz", steps=20, tokens=0))
     gpt.main(resume="a.npz", steps=6, tokens=0)
     assert steps_by_file() == {"a.npz": 6, "a.1.npz": 20}
+
+
+@NOT_WINDOWS
+def test_11_two_runs_do_not_save_at_the_same_moment(folder, monkeypatch):
+    """Else one could overwrite what the other has written since it looked."""
+    import fcntl
+    locked, right = [], gpt.write_file
+
+    def write_file(*arguments):
+        other = os.open(".", os.O_RDONLY)               # as another process would
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked.append(other)
+        right(*arguments)
+    monkeypatch.setattr(gpt, "write_file", write_file)
+    train(out="a.npz")
+    fcntl.flock(locked[0], fcntl.LOCK_EX | fcntl.LOCK_NB)               # now it is free
+    for descriptor in locked:
+        os.close(descriptor)
+
+
+@NOT_WINDOWS
+def test_11_pipes_and_links_that_lead_nowhere(folder):
+    os.mkfifo("pipe")
+    os.symlink("loop", "loop")
+    os.symlink("absent/file", "a.1.npz")
+    for path in "pipe", "loop":
+        with pytest.raises(SystemExit, match=f"cannot write {path}: "):
+            train(out=path)
+    for steps in 3, 6:                                  # the first one gets another name
+        train(out="a.npz", steps=steps)
+    assert Path("a.1.npz").is_symlink()
+    assert len(state_of("a.2.npz").losses) == 3
 
 
 @NOT_WINDOWS
@@ -1475,7 +1509,7 @@ def test_11_a_checkpoint_is_read_with_care(folder):
     record = json.loads(arrays["record"].item())
     wrong_records = [{"settings": record["settings"] | {name: value}} for name, value in (
         ("steps", "many"), ("batch", None), ("channels", -2), ("heads", [2]))]
-    wrong_records += [{"settings": {}}, {"losses": [math.nan]}, {"more": 1}]
+    wrong_records += [{"settings": {}}, {"losses": [math.nan]}, {"more": 1}, {"rows_used": -1}]
     wrong_arrays = [{name: value} for name, value in (                      # None: it is missing
         *((name, np.full_like(arrays[name], np.nan)) for name in ("best/embed", "m/embed")),
         ("weights/embed", None), ("best/unembed", None),
@@ -1498,6 +1532,7 @@ def test_11_a_checkpoint_is_read_with_care(folder):
 
 @pytest.mark.parametrize("name, value, sentence", [
     ("steps", math.inf, "cannot be"), ("steps", [3], "cannot be"), ("steps", 2.7, "cannot be"),
+    ("out", False, "cannot be"), ("data", b"text.txt", "cannot be"),
     ("lr", "abc", "cannot be"), ("lr", -1e4, "must be above 0"), ("lr", math.nan, "must be above"),
     ("lr", math.inf, "must be above 0 and below 1e9"), ("batch", 0, "must be above 0"),
     ("temperature", -1.0, "must be 0 or more"), ("temperature", math.inf, "must be 0 or more"),
