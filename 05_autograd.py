@@ -16,7 +16,8 @@ Run           python 05_autograd.py
 Expect        1 s. The gradients of every operation agree with measured slopes to
               1e-8, and those of the network of 04 with the ones by hand to 1e-14
 Try           --activation=tanh   another network: nothing else has to change
-              --lr=3              every ReLU dies, as in 04: the loss stays at ln 3
+              --lr=3              every ReLU dies, as in 04: the loss ends at ln 3,
+                                  where each class gets the probability 1/3
 Left out      gradients of gradients; whole layers as one operation, which is
               faster (09 and 10); better ways to use a gradient (06)
 Carried from  01: numeric_gradient, relative_error.  04: init_net, forward,
@@ -29,8 +30,8 @@ import numpy as np
 
 # ---- new here: the idea, on single numbers --------------------------------------------------
 # Let L be the final result, the loss, and let y be some number on the way to
-# it. y.grad will hold dL/dy: how fast L changes with y. Suppose y = a * b. If
-# a grows by 1, y grows by b: this is the local slope dy/da. By the chain rule,
+# it. y.grad will hold dL/dy, how fast L changes with y: its gradient. Suppose
+# y = a * b. If a grows by 1, y grows by b: this is the local slope dy/da. By the chain rule,
 # y contributes
 #     dL/dy * dy/da = y.grad * b to dL/da      and      y.grad * a to dL/db
 # So each number has to remember its parents, here a and b, and the local slope
@@ -55,9 +56,9 @@ class Value:
         return Value(self.data * other.data, (self, other), (other.data, self.data))
 
     def backward(self):
-        """Add to .grad of everything that this number was computed from; call it once."""
+        """Add dL/dx to x.grad of every number x that this one, L, comes from; call it once."""
         self.grad = 1.0                                 # dL/dL
-        for node in reversed(topological_order(self)):
+        for node in reversed(topological_order(self)):  # from the newest on, see below
             for parent, slope in zip(node.parents, node.slopes):
                 parent.grad += node.grad * slope
 
@@ -113,10 +114,10 @@ def naive_backward(node):
 
 
 # ---- new here: the same for arrays ----------------------------------------------------------
-# An array that remembers how it was made is called a tensor, as in the
-# libraries. Let the array y be computed from the array x. The local slopes
-# dy_i/dx_j, one for each entry of y and each entry of x, are a large table,
-# the Jacobian. In 04 a layer makes 360 x 32 numbers (360 points, 32 units) out
+# We call an array that remembers how it was made a Tensor, like that of PyTorch.
+# (Elsewhere a tensor is any array.) Let the array y be computed from the array
+# x. The local slopes dy_i/dx_j, one for each entry of y and each entry of x, are
+# a large table, the Jacobian. In 04 a layer makes 360 x 32 numbers (360 points, 32 units) out
 # of 360 x 32 others. Its Jacobian has 11,520 * 11,520 = 133 million entries,
 # nearly all of them 0, because a row of y depends on one row of x. Nobody
 # stores that. All that backward needs is, by the fact at the top of 04,
@@ -124,25 +125,29 @@ def naive_backward(node):
 # a product of a vector, the entries of dL/dy in one long row, and this table:
 # the vector-Jacobian product. Each operation has a short formula for it. Write
 # g for dL/dy, an array of the shape of y. Then
-#     y = exp(x)       dL/dx = g * exp(x)       each y_i depends on its own x_i
+#     y = exp(x)       dL/dx = g * exp(x)       each y_i depends on x_i alone
 #     y = A @ B        dL/dA = g @ B.T          dL/dB = A.T @ g          (04)
-# So a tensor remembers its parents and, in place of the slopes, a function
-# vjp. It takes the gradient of the tensor and returns those of its parents.
+# So a Tensor remembers its parents and, in place of the slopes, a function
+# vjp. It takes the gradient of the Tensor and returns those of its parents.
 #
 # One thing is new with arrays: broadcasting (03). In X + b a single row b is
 # added to each of N rows, as the biases of 04 are. It feeds N rows, so its
 # gradient is the sum of N rows. What was copied forward is summed backward.
-# NumPy copies in two ways: to fit (2, 3, 4), an array (3, 1) first gets a new
-# axis in front, (1, 3, 1), and then its axes of 1 are stretched.
+# NumPy copies in two steps. To fit the shape (2, 3, 4), an array of shape (3, 1)
+# first gets a new axis in front, (1, 3, 1). Then its axes of length 1 are
+# stretched.
 
 def unbroadcast(grad, shape):
-    """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
+    """grad, summed over the copies that broadcasting has made of an array of this shape."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes put in front; () sums none
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # the new axes; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)                # the stretched axes
 
+
+# An array of more than two axes is a stack of matrices. In a shape, ... stands
+# for any number of axes.
 
 def as_rows(x):
     """x (..., n) as one tall matrix (M, n): the matrices of a stack, one below the other."""
@@ -158,7 +163,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":  # integers and booleans have no slopes
+        if self.data.dtype.kind in "iub":  # integers and booleans become floats
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -168,8 +173,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        On the way it releases the graph. So it can run only once: RuntimeError
-        at the second time. ValueError if there are several numbers.
+        On the way each node forgets its parents, which frees the memory. So a
+        second call raises a RuntimeError. ValueError if there are several
+        numbers.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -185,7 +191,7 @@ class Tensor:
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad; += would change g itself, which a + b hands to both a and b."""
+        """Add grad to .grad. (Not by +=: a + b gives the same array to a and to b.)"""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
@@ -232,7 +238,7 @@ class Tensor:
         k = a.dtype.type(float(k))                      # float32 stays float32
 
         def vjp(g):
-            if k == 0:                      # a ** 0 is constant, also at a = 0
+            if k == 0:              # the formula would give 0 * inf at a = 0
                 return (np.zeros_like(a),)
             return (g * k * a ** (k - 1),)
         return Tensor(a ** k, (self,), vjp)
@@ -259,12 +265,13 @@ class Tensor:
         return self ** -1 * other
 
     # The matrix product y = A @ B: dA = g @ B.T and dB = A.T @ g, as in rules
-    # 4 and 2 of 04. The rest only arranges shapes; skip it at first. A vector
-    # counts as a matrix of one row or one column: None adds an axis of 1, and
-    # ... stands for all axes in front. An array of more than two axes is a
-    # stack of matrices, and .swapaxes(-1, -2) transposes each. If all of a
-    # stack meet the same matrix, their rows count as one tall matrix, because
-    # one large product is faster than many small ones (03).
+    # 4 and 2 of 04. Both stand under B.ndim == 2, where as_rows leaves a matrix
+    # as it is. The rest only arranges shapes; skip it at first. A vector counts
+    # as a matrix of one row or one column: as an index, None adds an axis of
+    # length 1, and ... stands for all axes in front. .swapaxes(-1, -2)
+    # transposes each matrix of a stack. If all of them are multiplied by the
+    # same matrix, their rows count as one tall matrix, because one large
+    # product is faster than many small ones (03).
 
     def __matmul__(self, other):
         other = self.as_tensor(other)
@@ -292,7 +299,7 @@ class Tensor:
     # In X @ W, X is often data: an array whose gradient nobody wants.
 
     def __rmatmul__(self, x):
-        """x @ self for an array x, whose gradient, a large product, is not computed."""
+        """x @ self for an array x; its gradient, a large product, is left out if possible."""
         x = np.asarray(x, self.data.dtype)
         if x.ndim < 2 or self.data.ndim != 2:
             return Tensor(x) @ self
@@ -357,14 +364,14 @@ class Tensor:
 
 def cross_entropy_in_steps(logits, targets):
     """cross_entropy, made of small operations."""
-    z = logits - logits.data.max(axis=1, keepdims=True)  # an array: it needs no gradient
+    z = logits - logits.data.max(axis=1, keepdims=True)  # changes nothing, so has no gradient
     return (z.exp().sum(1).log() - z[np.arange(len(targets)), targets]).mean()
 
 
 # But we know a shorter way to the gradient: rule 1 of 04 gives it at once,
-# dz = (p - onehot(y)) / N, where onehot(y) is 1 for the right class, else 0.
-# A whole formula may be one operation if we write down its vjp. It is faster
-# and needs less memory.
+# dz = (p - onehot(y)) / N, where each row of onehot(y) has 1 for the right
+# class, and 0 for the others. A whole formula may be one operation if we write
+# down its vjp. Then fewer arrays are computed and kept.
 
 def cross_entropy(logits, targets):
     """The mean of -ln p_target over N rows; logits (N, K), targets (N,) integers below K.
@@ -405,6 +412,7 @@ def gradient_error(rng, f, *arrays):
 
 TARGETS = np.array([2, 0, 2])
 
+# b.exp() and a * a + 1 are above 0, as a divisor and the argument of log should be
 # name:          (function,                               shapes of its arguments)
 OPERATIONS = {
     "a + row":       (lambda a, b: a + b,                  (3, 4), (4,)),
@@ -430,7 +438,7 @@ OPERATIONS = {
 # ---- new here: the network of 04 ------------------------------------------------------------
 
 def mlp(params, X, activation=Tensor.relu):
-    """The logits (N, K) of a multilayer perceptron [(W, b), ...] of Tensors for X (N, D)."""
+    """The logits (N, K) of a multilayer perceptron, Tensors [(W, b), ...], for X (N, D)."""
     h = X
     for W, b in params[:-1]:
         h = activation(h @ W + b)
@@ -535,7 +543,7 @@ def main(activation="relu", hidden=32, steps=200, lr=0.3, seed=0):
     show_small_graph()
     errors = check_operations(rng)
     X, y = spiral(rng, 120)
-    net = [(W, rng.standard_normal(b.shape))  # with b = 0, a forgotten b would not show
+    net = [(W, rng.standard_normal(b.shape))  # biases other than 0, to count in the comparison
            for W, b in init_net(rng, [2, hidden, hidden, 3])]
     difference = compare_with_04(net, X, y)
     with np.errstate(all="ignore"):        # a training that diverges overflows

@@ -1,11 +1,11 @@
 """06  Optimizers: how to use a gradient well.
 
 Gradient descent, w = w - lr * dw, has two problems. One learning rate has to
-serve all weights: it must be small enough for the steepest direction, and then
-it is too small for the flat ones (01). And dw is noisy, because large data
-sets force us to compute it from a mini-batch, a few examples chosen at random.
-All optimizers below but the first remember earlier gradients, and so cope with
-one of these problems, or with both.
+serve all directions: it must be small enough for the one with the largest
+curvature, and then it is too small for the others (01). And dw is noisy, because
+large data sets force us to compute it from a mini-batch, a few examples chosen at
+random. All optimizers below but the first remember earlier gradients, and so cope
+with one of these problems, or with both.
 
 Three more things decide whether a network learns: how the learning rate
 changes during the training, which random weights it starts from, and what is
@@ -32,14 +32,14 @@ import numpy as np
 # comes from 04, by hand; from 07 on it comes from the engine of 05.
 
 def sgd(w, dw, state, lr):
-    """Gradient descent; stochastic (random), SGD, if dw is of a mini-batch (Robbins 1951)."""
+    """Gradient descent; if dw is of a mini-batch, stochastic (random), SGD (Robbins 1951)."""
     w -= lr * dw
 
 
 # Momentum. Picture a long, narrow valley. With a large lr each step lands on
 # the other side (01), so across the valley dw flips its sign in every step;
 # along the valley the sign stays. So add the gradients up: what flips cancels,
-# and what persists grows.
+# and what persists grows. A factor beta below 1 lets old gradients fade.
 #     m = beta * m + dw            w = w - lr * m
 # If dw stays the same, m grows until beta * m + dw = m, that is, to
 # dw / (1 - beta): with beta = 0.9 the steps become ten times as long.
@@ -52,8 +52,8 @@ def momentum(w, dw, state, lr, beta=0.9):
     w -= lr * m
 
 
-# RMSProp (root mean square) gives each weight a rate of its own: it divides dw
-# by its usual size.
+# RMSProp gives each weight a rate of its own: it divides dw by its usual size,
+# sqrt(v), the root of a mean of squares (root mean square).
 #     v = beta * v + (1 - beta) * dw^2       w = w - lr * dw / sqrt(v)
 # With beta = 0.99, v forgets 1 % in each step and takes in 1 % of the new
 # square. This is a running mean, of about the last 100 steps. A weight whose
@@ -78,8 +78,9 @@ def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
 # this, the first step is lr up or down, whatever the size of dw, and later
 # steps are seldom longer.
 #
-# PyTorch's beta2 = 0.999 averages over about 1000 steps, more than the 200 of
-# the race below. So here it is 0.99.
+# PyTorch's beta2 = 0.999 averages over about 1000 steps. In the 200 of the race
+# below, the large gradients of its start would count until its end. So here it
+# is 0.99.
 
 def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     """Adam (Kingma 2015): divides the mean of dw by the root of the mean of dw^2."""
@@ -110,29 +111,32 @@ def adamw(w, dw, state, lr, decay=0.01):
 # Muon treats a matrix as a whole. It is the hardest of them, and only 11 needs
 # it: you may skip it at first, up to OPTIMIZERS. The gradient
 # G = [[3, 0], [0, 0.1]] would move w far in one direction and hardly at all in
-# the other; Muon moves it by [[1, 0], [0, 1]], equally far in both. In this
+# the other; Muon moves it along [[1, 0], [0, 1]], equally far in both. In this
 # example each direction is one entry of w, and Adam could do the same. In
-# general a direction mixes all entries, and has to be found first. By the
-# singular value decomposition, every matrix is a product
+# general a direction is itself a matrix, in which all entries can differ from
+# 0, and has to be found first. By the singular value decomposition, every
+# matrix is a product
 #     G = U S V^T
 # of a rotation (perhaps with a reflection), a stretching S, which is 0 but on
 # its diagonal, and another rotation (V^T is V.T). The numbers on the diagonal,
-# such as 3 and 0.1, are the singular values. Muon replaces them by 1, which
-# leaves U V^T. A direction with weak gradients often belongs to something that
-# is rare in the data. The hope is that it is now learned as fast as the
-# others.
+# such as 3 and 0.1, are the singular values, which are never negative. Muon
+# replaces them by 1, which leaves U V^T. A direction with weak gradients often
+# belongs to something that is rare in the data. The hope is that it is now
+# learned as fast as the others.
 #
-# Computing U, S and V would be slow. But products of X = U S V^T with itself
-# change S only. The columns of U and V have length 1 and are perpendicular to
-# each other, so U^T U and V^T V are the identity (also if G is not square: S
-# is then as small as its shorter side). As a transposed product turns around,
-# X^T = V S U^T, and
+# Computing U, S and V would be slow. But for X = U S V^T the product X X^T X has
+# the same U and V; only S changes. The columns of U and V have length 1 and are
+# perpendicular to each other. So U^T U and V^T V are the identity matrix, with
+# 1 on its diagonal and 0 elsewhere, which changes nothing in a product. (If G
+# is not square, S is as small as its shorter side.) The transpose of a product
+# is the product of the transposes in reverse order, so X^T = V S U^T, and
 #     X X^T X = U S V^T  V S U^T  U S V^T = U S^3 V^T
 # So 3.4445 X - 4.7750 X X^T X + 2.0315 X X^T X X^T X has the same U and V, and
 # each singular value s has become 3.4445 s - 4.7750 s^3 + 2.0315 s^5. (Jordan
 # searched for numbers that make small s grow fast, and let none run away.)
-# First divide G by its norm, the root of the sum of all entries^2. This is
-# also the root of the sum of all s^2, so then no s is above 1. In five rounds
+# First divide G by its norm, the root of the sum of the squares of all entries.
+# Rotations do not change it, so it is also the root of the sum of all s^2, and
+# then no s is above 1. In five rounds
 #     0.01 becomes 0.03, 0.12, 0.40, 1.09, 0.70
 #     0.1  becomes 0.34, 0.99, 0.71, 1.11, 0.71
 #     1    becomes 0.70, 1.11, 0.72, 1.09, 0.70
@@ -150,12 +154,12 @@ def newton_schulz(G, steps=5):
     return X
 
 
-# A layer computes x @ w. If w has at least as many outputs as inputs,
-# x @ (U V^T) is as long as x, as rotations keep lengths. With more outputs
-# this length is spread over more numbers, and each is smaller by
-# sqrt(inputs / outputs). `fit` makes up for that. `ahead` is Nesterov's
-# momentum (1983). It is not m, but what the next m will be if dw stays the
-# same. If dw flips its sign, w brakes one step earlier.
+# A layer computes x @ w. If w has at least as many outputs as inputs, x @ (U
+# V^T) is as long as x, as rotations keep lengths. With more outputs this
+# length is spread over more numbers, and each is sqrt(inputs / outputs) times
+# as large. `fit` makes up for that. `ahead` is Nesterov's momentum (1983). It
+# is not m, but what the next m will be if dw stays the same. If dw flips its
+# sign, w brakes one step earlier.
 
 def muon(w, dw, state, lr, decay=0.0, beta=0.9):
     """Muon (Jordan 2024): momentum, made equally long in all directions, for a matrix w."""
@@ -170,8 +174,8 @@ def muon(w, dw, state, lr, decay=0.0, beta=0.9):
 
 # Biases are not matrices, so Adam takes care of them. It moves each entry by
 # about its rate. In a matrix U V^T of 32 x 32 each column has length 1, so its
-# entries are about 1 / sqrt(32), a sixth: Muon moves each by lr / 6. So that
-# its steps are as long, Adam gets a sixth of Muon's rate.
+# entries are about 1 / sqrt(32), a sixth, and Muon moves each by about lr / 6.
+# So that Adam's steps are about as long, it gets a sixth of Muon's rate.
 
 def muon_and_adam(w, dw, state, lr):
     """Muon for matrices, Adam for biases."""
@@ -193,10 +197,11 @@ OPTIMIZERS = {
 
 
 # ---- new here: learning-rate schedules ------------------------------------------------------
-# A schedule returns the factor for lr in a step; steps count from 1. All
-# three begin with a warm-up, because at first m and v are means of only a few
-# noisy gradients. Two fall towards 0 afterwards. With a small rate w hardly
-# moves between one mini-batch and the next, so that their noise averages out.
+# A schedule returns the factor for lr in a step; steps count from 1. All three
+# begin with a warm-up, a rise from near 0 to 1, because at first m and v are
+# means of only a few noisy gradients. Two fall towards 0 afterwards. With a
+# small rate w hardly moves between one mini-batch and the next, so that their
+# noise averages out.
 #
 # Which to use? AdamW with warm-up and a falling rate is the usual choice. 07
 # to 10 are small enough for plain Adam, and 11 uses Muon for its matrices.
@@ -233,9 +238,9 @@ SCHEDULES = {".": constant, "c": cosine, "l": warmup_linear}
 #     std = 1 / sqrt(d_in)            keeps the size of h in linear layers
 #     std = sqrt(2 / d_in)            He (2015), for ReLU, which sets half of the
 #                                     entries to 0: only half of the squares is left
-#     std = sqrt(2 / (d_in + d_out))  Glorot (2010), for tanh. Going back, da @ W.T
-#                                     is a sum of d_out terms. A compromise: the
-#                                     mean of d_in and d_out
+#     std = sqrt(2 / (d_in + d_out))  Glorot (2010), for tanh. On the way back, da @
+#                                     W.T is a sum of d_out terms. So this takes
+#                                     the mean of d_in and d_out
 
 # name:        the standard deviation of W (d_in, d_out)
 INITIALIZATIONS = {
@@ -250,7 +255,7 @@ INITIALIZATIONS = {
 # ---- new here: training on mini-batches -----------------------------------------------------
 
 def minibatches(rng, n, size):
-    """Yield the indices of shuffled mini-batches of n examples, forever.
+    """Yield the indices of shuffled mini-batches of size examples, out of n, forever.
 
     No example repeats within an epoch, one pass over the examples. What is
     left at its end and does not fill a batch is left out.
@@ -264,9 +269,10 @@ def minibatches(rng, n, size):
             yield order[i:i + size]
 
 
-# One unlucky batch in a steep place can throw the weights so far that all is
-# lost. Gradient clipping limits the norm of the gradient, its length if all
-# entries of all arrays are taken as one long vector. The direction stays.
+# One unlucky batch in a steep place, or a rate that is too high, can throw the
+# weights so far that all is lost. Gradient clipping limits the norm of the
+# gradient, its length if all entries of all arrays are taken as one long
+# vector. The direction stays.
 
 def clip(gradients, max_norm):
     """Gradient clipping (Pascanu 2013): scale all gradients to a norm of at most max_norm."""
@@ -289,12 +295,12 @@ def train_net(rng, net, X, y, optimizer, lr, steps, schedule=warmup_linear, batc
 
 
 # ---- the experiment: a valley ---------------------------------------------------------------
-# First without noise, and with two weights, so that the way can be drawn. Let
-# `along` and `across` be the distances from the bottom in two directions, and
-# the loss L = (along^2 + 100 * across^2) / 2: a valley with the curvatures 1
-# and 100, where plain gradient descent must stay below lr = 2/100 (01). The
-# two directions lie at an angle to the axes of the weights, so that Adam, with
-# a rate for each weight, cannot turn the valley into a round bowl.
+# We begin without noise, and with two weights, so that the way can be drawn.
+# Let `along` and `across` tell how far w is from the bottom in two directions,
+# and let the loss be L = (along^2 + 100 * across^2) / 2: a valley with the
+# curvatures 1 and 100, where plain gradient descent must stay below lr = 2/100
+# (01). The two directions lie at an angle to the axes of the weights, so that
+# Adam, with a rate for each weight, cannot turn the valley into a round bowl.
 
 BOTTOM = np.array([2.0, 0.4])
 CURVATURES = np.array([1.0, 100.0])
@@ -337,7 +343,7 @@ def compare_in_valley(names=("SGD", "momentum", "Adam")):
     """Draw each optimizer's path at the best of 15 rates; the heights at the end, by name."""
     print("A valley, seen from above: dots and blanks take turns where the height grows\n"
           "sixfold. + is the bottom; digits are the places after 0 to 9 steps, o after 10 to\n"
-          "50. Each optimizer has the best of 15 learning rates.")
+          "50, and earlier ones hide later ones. Each has the best of 15 learning rates.")
     ends = {}
     pictures = []
     for name in names:
@@ -349,6 +355,8 @@ def compare_in_valley(names=("SGD", "momentum", "Adam")):
                          *draw_path(paths[best])])
     for lines in zip(*pictures):
         print("".join(f"{line:25}" for line in lines).rstrip())
+    print("Plain gradient descent jumps across the valley in every step, and creeps along it.\n"
+          "Momentum and Adam swing across it in longer arcs, and get farther.")
     return ends
 
 
@@ -383,8 +391,8 @@ def race(steps, seeds, hidden):
         print(f"{name:10} {best:10g} {means[best]:9.2g} {min(losses[best]):8.2g} "
               f"{max(losses[best]):8.2g}   {row}", flush=True)
     print("Do not compare the rates of different optimizers: SGD multiplies dw by its rate,\n"
-          "while Adam moves each weight by about its rate. AdamW's decay does not help on\n"
-          "so simple a task.")
+          "while Adam moves each weight by about its rate. AdamW's decay is meant to help on\n"
+          "new examples, but these are those of the training.")
     return results
 
 
@@ -402,6 +410,8 @@ def compare_schedules(steps, seeds, hidden):
         results[schedule.__name__] = min(means.values())
         row = "  ".join(f"{lr:g}: {mean:.4f}" for lr, mean in means.items())
         print(f"  {mark} {schedule.__name__:14} {row}", flush=True)
+    print("A rate that falls makes shorter steps, which is worse if it was low. But it bears a\n"
+          "higher rate, and with that it reaches the lowest loss.")
     return results
 
 
@@ -440,7 +450,7 @@ def compare_clipping(steps, seeds, hidden):
         losses[max_norm] = final_losses(seeds, hidden, momentum, 1.0, steps, max_norm=max_norm)
         print(f"  norm of the gradient at most {max_norm:3}: "
               + "  ".join(f"{loss:.4f}" for loss in losses[max_norm]))
-    print("Clipped, this rate does better than each of those in the race.")
+    print("Clipped, this rate does better than each rate of momentum in the race.")
     return losses
 
 

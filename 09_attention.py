@@ -532,12 +532,12 @@ def topological_order(result):
 
 
 def unbroadcast(grad, shape):
-    """The gradient of an array of this shape that was broadcast to grad's: sums over the copies."""
+    """grad, summed over the copies that broadcasting has made of an array of this shape."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # axes put in front; () sums none
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))  # the new axes; () sums none
     axes = tuple(i for i, size in enumerate(shape) if size != grad.shape[i])
-    return grad.sum(axes, keepdims=True)        # axes of 1 that were stretched
+    return grad.sum(axes, keepdims=True)                # the stretched axes
 
 
 def as_rows(x):
@@ -553,7 +553,7 @@ class Tensor:
     def __init__(self, data, parents=(), vjp=None):
         """vjp turns the gradient of this array into those of its parents, in their order."""
         self.data = np.asarray(data)
-        if self.data.dtype.kind in "iub":  # integers and booleans have no slopes
+        if self.data.dtype.kind in "iub":  # integers and booleans become floats
             self.data = self.data.astype(float)
         self.grad = None
         self.parents = parents
@@ -563,8 +563,9 @@ class Tensor:
     def backward(self):
         """Add dL/dx to x.grad for everything that this single number L was computed from.
 
-        On the way it releases the graph. So it can run only once: RuntimeError
-        at the second time. ValueError if there are several numbers.
+        On the way each node forgets its parents, which frees the memory. So a
+        second call raises a RuntimeError. ValueError if there are several
+        numbers.
         """
         if self.data.size != 1:
             raise ValueError("backward() starts from a single number: sum() the entries first")
@@ -580,7 +581,7 @@ class Tensor:
                 node.parents = node.vjp = None        # free the memory at once
 
     def receive(self, grad):
-        """Add grad to .grad; += would change g itself, which a + b hands to both a and b."""
+        """Add grad to .grad. (Not by +=: a + b gives the same array to a and to b.)"""
         self.grad = grad if self.grad is None else self.grad + grad
 
     def as_tensor(self, other):
