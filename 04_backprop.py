@@ -4,13 +4,14 @@ A multilayer perceptron is a chain of layers as in 03, with an activation (02)
 between them. To train it we need the slope of the loss with respect to every
 weight of every layer. We could measure them as in 01: move each weight up and
 down, and compute the loss again. The network below has 1,251 weights and
-biases, which would take 2,502 passes through it. Backpropagation finds all the
-slopes at once, and the loss too, in the time of about three passes.
+biases, which would take 2,502 forward passes. Backpropagation finds all the
+slopes at once, in the time of two to three forward passes.
 
-It rests on one fact. If x feeds several numbers u, v, .., the slope of L with
-respect to x is a sum with a term for each of them: how fast u grows with x,
-times how fast L grows with u, and so on. Let u = 3 x, v = 5 x and L = u + 2 v.
-If x grows by a tiny t, u grows by 3 t and v by 5 t, so L grows by 3 t * 1 + 5 t * 2:
+It rests on one fact, the chain rule for an x that feeds several numbers u, v, ...
+The slope of L with respect to x is then a sum with a term for each of them: how
+fast u grows with x, times how fast L grows with u; the same for v; and so on. Let
+u = 3 x, v = 5 x and L = u + 2 v. If x grows by a tiny t, u grows by 3 t and v by
+5 t, so L grows by 3 t * 1 + 5 t * 2. Divided by t, this is
     dL/dx = 3 * 1 + 5 * 2 = 13        and indeed L = 3 x + 10 x = 13 x
 
 Run           python 04_backprop.py
@@ -28,7 +29,7 @@ import argparse, inspect, math, os, sys, timeit
 import numpy as np
 
 # N examples, K classes; layer l has D_l inputs and D_(l+1) outputs. X (N, D_0)
-# holds the examples, y (N,) the right class of each, an integer below K.
+# holds the examples, y (N,) the right class of each, a number from 0 to K - 1.
 
 
 # ---- new here: the network forward ----------------------------------------------------------
@@ -37,13 +38,14 @@ import numpy as np
 #     a_l = h_l @ W_l + b_l        (N, D_l) @ (D_l, D_(l+1)) + (D_(l+1),)
 #     h_(l+1) = max(a_l, 0)        ReLU
 # with h_0 = X. The last layer has no ReLU. Its a is called z, the logits, one
-# for each class: the larger z_k, the more the network believes in class k.
+# for each class: the larger z_k is beside the others, the more the network
+# believes in class k.
 
 def init_net(rng, sizes):
-    """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
+    """The layers [(W, b), ...] of a network; sizes counts its inputs, then the units by layer.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; derived in
-    06).
+    The weights are random, with a standard deviation of sqrt(2 / inputs),
+    which suits ReLU (He 2015; derived in 06). The biases are 0.
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -62,23 +64,26 @@ def forward(net, X):
 # Softmax turns the K logits of an example into probabilities: each e^(z_k) is
 # positive, and divided by their sum they add up to 1. The logits 2, 1 and 0
 # give e^z = 7.39, 2.72 and 1.00, with the sum 11.11, so p = 0.67, 0.24 and
-# 0.09. With two classes and the logits 0 and z, p_1 = e^z / (1 + e^z): this is
-# the sigmoid of 02. If all logits of an example are shifted by the same m, all
-# e^z are multiplied by e^m, and p stays as it is. So we may subtract the
-# largest logit from each row first: then no e^z is above 1.
+# 0.09. With two classes, whose logits are 0 and z, the second one has the
+# probability e^z / (1 + e^z), as e^0 = 1: the sigmoid of 02. If the same m is
+# added to all logits of an example, all e^z are multiplied by e^m, and p stays
+# as it is. So we may subtract the largest logit of each row from the row first.
+# Then no e^z is above 1, and none can overflow. (keepdims=True keeps these
+# numbers as a column, (N, 1), so that each is subtracted from its own row.)
 
 def softmax(z):
     """Probabilities (N, K) from logits z (N, K)."""
-    e = np.exp(z - z.max(1, keepdims=True))  # the shift cancels; exp cannot overflow
+    e = np.exp(z - z.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
 
 
 # As in 02, the loss is minus the logarithm of the probability p_y of the right
-# class y, called the cross-entropy. In the example, if class 1 (the second
-# one, as we count from 0) is right, it is -ln(2.72 / 11.11) = 1.41. As
+# class y. It is called the cross-entropy. In the example, if class 1 (the
+# second one, as we count from 0) is right, it is -ln(2.72 / 11.11) = 1.41. As
 # ln(a / b) = ln a - ln b,
 #     -ln p_y = ln(sum of e^(z_k)) - z_y
-# and p_y, which might be rounded to 0, is not needed.
+# In this form p_y itself is not needed. It might be rounded to 0, and -ln 0 is
+# infinite.
 
 def mean_loss(z, y):
     """The cross-entropy, averaged over the examples: z (N, K), y (N,)."""
@@ -96,28 +101,31 @@ def backward(net, h, z, y):
     """The gradients [(dW, db), ...] of the mean loss, in the order of the layers."""
     gradients = [None] * len(net)
 
-    # Rule 1, the output. For one example L = ln(sum of e^(z_k)) - z_y. The
-    # slope of ln(sum) is 1 / sum, and the sum grows with z_k as e^(z_k) does:
-    # the first term has the slope e^(z_k) / sum = p_k. The second has the
-    # slope -1 for k = y, else 0. So dz_k is p_k, minus 1 for the right class:
-    # the error, as in 02. In the example dz = (0.67, -0.76, 0.09). In a mean
-    # over N examples each counts 1/N.
+    # Rule 1, the output. The loss of one example is ln(s) - z_y, where s is the
+    # sum of all e^z. If z_k grows, s has the slope e^(z_k), and ln(s) has the
+    # slope 1 / s with respect to s. So by the chain rule the first term has the
+    # slope e^(z_k) / s = p_k. The second has the slope -1 for k = y, else 0.
+    # Together this is p_k - 1 for the right class, and p_k for the others:
+    # (0.67, -0.76, 0.09) in the example, the prediction minus the right answer,
+    # as in 02. L is the mean of N such losses, so dz is this divided by N.
     da = softmax(z)                             # z is the a of the last layer
     da[np.arange(len(y)), y] -= 1
     da /= len(y)                                # (N, K)
 
     for l in reversed(range(len(net))):
         W, b = net[l]
+        # From here on h, a, W and b are those of layer l; i counts the
+        # examples, j the inputs and k the units of this layer.
 
-        # Rule 2, the weights. Write h_ij for entry (i, j) of h[l]. The weight
-        # W_jk, from input j to unit k, occurs in every example i, in
+        # Rule 2, the weights. The weight W_jk occurs in every example i, in
         # a_ik = ... + h_ij * W_jk + ... : if it grows by t, a_ik grows by
-        # h_ij * t. So dW_jk is the sum over i of h_ij * da_ik. As
-        # h_ij is entry (j, i) of h.T, that is row j of h.T times column k of
-        # da: entry (j, k) of h.T @ da.
+        # h_ij * t. So by the fact above dW_jk is the sum over i of
+        # h_ij * da_ik. As h_ij is entry (j, i) of h.T, that is row j of h.T
+        # times column k of da: entry (j, k) of h.T @ da.
         dW = h[l].T @ da                        # (D_l, N) @ (N, D_(l+1))
 
-        # Rule 3, the biases. b_k is added in every example, with the slope 1.
+        # Rule 3, the biases. b_k is added to a_ik in every example i, with the
+        # slope 1. So db_k is the sum over i of da_ik.
         db = da.sum(axis=0)
         gradients[l] = (dW, db)
 
@@ -132,22 +140,24 @@ def backward(net, h, z, y):
     return gradients
 
 # A layer takes one matrix product forward, h @ W, and two backward, h.T @ da
-# and da @ W.T, all of the same size. So the loss and all gradients together
-# cost about three forward passes, however many weights there are.
+# and da @ W.T (the first layer only one), each with as many multiplications. So
+# forward and backward together cost at most about three forward passes, however
+# many weights there are.
 
 
 # ---- the experiment -------------------------------------------------------------------------
 
 def spiral(rng, n, arms=3, noise=0.15):
     """n points on each of the arms of a spiral: X (n * arms, 2), the arm y (n * arms,)."""
-    radius, arm = np.tile(np.linspace(0.1, 1, n), arms), np.repeat(np.arange(arms), n)
+    radius = np.tile(np.linspace(0.1, 1, n), arms)  # the same n radii for each arm
+    arm = np.repeat(np.arange(arms), n)             # 0, 0, ..., 1, 1, ...
     angle = 2 * math.pi * arm / arms + 4 * radius + noise * rng.standard_normal(n * arms)
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
 
 
 def check_backward(rng, layers, X, y):
     """Compare backward with measured slopes, on eight points; returns the relative error."""
-    net = [(rng.standard_normal(W.shape), rng.standard_normal(b.shape))  # b other than 0
+    net = [(rng.standard_normal(W.shape), rng.standard_normal(b.shape))  # and no b of 0
            for W, b in init_net(rng, [2] + [8] * (layers - 1) + [3])]
     few = rng.choice(len(y), 8)
     X, y = X[few], y[few]
@@ -158,8 +168,8 @@ def check_backward(rng, layers, X, y):
     found = [array for layer in backward(net, h, z, y) for array in layer]
     measured = [numeric_gradient(loss, array) for layer in net for array in layer]
     error = relative_error(found, measured)
-    print(f"Gradients of a network with {layers} layers against measured slopes: relative error "
-          f"{error:.0e}")
+    print(f"Gradients of a small network with {layers} layers against measured slopes: relative "
+          f"error {error:.0e}")
     assert error < 1e-6
     return error
 
@@ -187,15 +197,15 @@ def train_by_hand(net, X, y, lr, steps):
 
 
 def draw_regions(net, X, y):
-    """Draw the class that the network gives to each place, . : or #, and points a, b and c."""
+    """Draw the class that the network gives to each place, and every fourth of the points."""
     u, v = np.meshgrid(np.linspace(-1.1, 1.1, 67), np.linspace(1.1, -1.1, 29))
     places = np.stack([u.ravel(), v.ravel()], 1)
     _, z = forward(net, places)
     canvas = np.array(list(".:#"))[z.argmax(1)].reshape(u.shape)
     for (right, up), arm in zip(X[::4], y[::4]):
         canvas[round((1.1 - up) / 2.2 * 28), round((right + 1.1) / 2.2 * 66)] = "abc"[arm]
-    print("\nThe class that the network gives to each place of the plane: . : or #\n"
-          "The points a belong on ., the points b on :, and the points c on #.")
+    print("\nThe class that the network gives to each place from -1.1 to 1.1: . : or #\n"
+          "Every fourth point is drawn: a belongs on ., b on :, and c on #.")
     print("\n".join("  " + "".join(row) for row in canvas))
 
 
@@ -204,28 +214,28 @@ def cost_of_gradients(net, X, y):
     size = sum(W.size + b.size for W, b in net)
     once = min(timeit.repeat(lambda: mean_loss(forward(net, X)[1], y), number=1, repeat=200))
     both = min(timeit.repeat(lambda: backward(net, *forward(net, X), y), number=1, repeat=200))
-    print(f"\nA forward pass takes {once * 1e6:.0f} microseconds. Backpropagation takes as\n"
-          f"long as {both / once:.1f} of them, its own forward pass included, and gives all\n"
-          f"{size:,} slopes. To measure these takes {2 * size:,} passes, "
-          f"{2 * size * once / both:,.0f} times as long.")
+    print(f"\nA forward pass, with the loss, takes {once * 1e6:.0f} microseconds. Forward and "
+          f"backward take\nas long as {both / once:.1f} of them, and give all {size:,} slopes. To "
+          f"measure these takes\n{2 * size:,} forward passes, {2 * size * once / both:,.0f} times "
+          "as long.")
     return both / once
 
 
 def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
     """Check the gradients, learn a spiral, draw the result, and time backpropagation.
 
-    layers  number of weight layers
+    layers  number of layers, the last one included
     hidden  number of units in each hidden layer
     steps   steps of gradient descent, each on all points
     lr      learning rate
     points  points on each of the three arms
     seed    random seed of points and weights
 
-    Returns {"accuracy", "loss", "gradient_error", "forward_passes": what all gradients cost}.
+    Returns {"accuracy", "loss", "gradient_error", "forward_passes": the cost of all gradients}.
     """
     rng = np.random.default_rng(seed)
     X, y = spiral(rng, points)
-    error = check_backward(rng, min(layers, 4), X, y)  # to measure slopes takes long
+    error = check_backward(rng, min(layers, 4), X, y)  # of more layers it takes long
     net = init_net(rng, [2] + [hidden] * (layers - 1) + [3])
     with np.errstate(all="ignore"):        # a training that diverges overflows
         loss, accuracy = train_by_hand(net, X, y, lr, steps)

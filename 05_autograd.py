@@ -586,10 +586,10 @@ def relative_error(found, expected):
 
 
 def init_net(rng, sizes):
-    """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
+    """The layers [(W, b), ...] of a network; sizes counts its inputs, then the units by layer.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; derived in
-    06).
+    The weights are random, with a standard deviation of sqrt(2 / inputs),
+    which suits ReLU (He 2015; derived in 06). The biases are 0.
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -607,7 +607,7 @@ def forward(net, X):
 
 def softmax(z):
     """Probabilities (N, K) from logits z (N, K)."""
-    e = np.exp(z - z.max(1, keepdims=True))  # the shift cancels; exp cannot overflow
+    e = np.exp(z - z.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
 
 
@@ -630,7 +630,8 @@ def backward(net, h, z, y):
 
 def spiral(rng, n, arms=3, noise=0.15):
     """n points on each of the arms of a spiral: X (n * arms, 2), the arm y (n * arms,)."""
-    radius, arm = np.tile(np.linspace(0.1, 1, n), arms), np.repeat(np.arange(arms), n)
+    radius = np.tile(np.linspace(0.1, 1, n), arms)  # the same n radii for each arm
+    arm = np.repeat(np.arange(arms), n)             # 0, 0, ..., 1, 1, ...
     angle = 2 * math.pi * arm / arms + 4 * radius + noise * rng.standard_normal(n * arms)
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), arm
 

@@ -355,10 +355,10 @@ def relative_error(found, expected):
 
 
 def init_net(rng, sizes):
-    """Random weights [(W, b), ...] of a network with layers of these sizes, the inputs first.
+    """The layers [(W, b), ...] of a network; sizes counts its inputs, then the units by layer.
 
-    A standard deviation of sqrt(2 / inputs) suits ReLU (He 2015; derived in
-    06).
+    The weights are random, with a standard deviation of sqrt(2 / inputs),
+    which suits ReLU (He 2015; derived in 06). The biases are 0.
     """
     return [(rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in), np.zeros(d_out))
             for d_in, d_out in zip(sizes, sizes[1:])]
@@ -366,7 +366,7 @@ def init_net(rng, sizes):
 
 def softmax(z):
     """Probabilities (N, K) from logits z (N, K)."""
-    e = np.exp(z - z.max(1, keepdims=True))  # the shift cancels; exp cannot overflow
+    e = np.exp(z - z.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
 
 
