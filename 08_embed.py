@@ -11,11 +11,11 @@ consists of characters. Two steps turn it into numbers.
 The list of all different tokens is the vocabulary; an id is a place in it.
 
 The network of 07 had weights of its own for each pixel, so it knew where a pixel
-stands. That of 09 treats all tokens alike, and does not see their order. So a
-third step adds a vector for the position in the text; 09 will replace it by
-something better.
+stands. Attention, in 09, by itself treats all tokens alike, and does not see their
+order. So a third step adds a vector for the position in the text; 09 will replace
+it by something better.
 
-Run           python 08_embed.py       the first run downloads 1 MB into data/
+Run           python 08_embed.py       downloads 1 MB of Shakespeare's plays to data/
 Expect        8 s on two cores. 500 byte-pair merges in 2 s; words such as
               "father" and "son" end up side by side
 Try           --merges=2000   longer tokens: 2.9 characters instead of 2.3
@@ -37,8 +37,8 @@ from pathlib import Path
 import numpy as np
 
 # V tokens in the vocabulary, N tokens in a text, or pairs of words in a batch,
-# C numbers (also called channels) in a vector; ids (N,) are integers below V,
-# and W is (V, C).
+# K random words in a batch, T positions, C numbers (also called channels) in a
+# vector; ids (N,) are integers below V, and W is (V, C).
 
 
 # ---- new here: tokens are characters, words, or byte pairs ----------------------------------
@@ -82,7 +82,7 @@ def count_pairs(ids, V):
     For "abab" row a has a 2 in column b, and row b a 1 in column a.
     """
     # The next line is a fast form of np.array([ord(character) for character in
-    # ids]).
+    # ids]), because UTF-32 stores each character as an integer of four bytes.
     codes = np.frombuffer(ids.encode("utf-32-le", "surrogatepass"), np.uint32).astype(int)
     pairs = codes[:-1] * V + codes[1:]  # a number of its own for each pair a, b
     return np.bincount(pairs, minlength=V * V).reshape(V, V)  # counts each number
@@ -100,11 +100,12 @@ def learn_merges(text, count):
     merges = []
     for new in range(256, 256 + count):
         table = count_pairs(ids, new)
-        # A token must not go on past a space into the next word, because then
-        # it would seldom recur. So skip pairs whose second token begins with
-        # white space.
+        # A token must not go on past a space into the next word, as in
+        # " of the": the same word would be hidden in many different tokens. So
+        # skip pairs whose second token begins with white space. argmax numbers
+        # the entries row by row, (a, b) as a * new + b.
         table[:, [token[:1].isspace() for token in tokens]] = 0
-        a, b = divmod(int(table.argmax()), new)     # argmax counts row by row
+        a, b = divmod(int(table.argmax()), new)
         if table[a, b] < 2:
             break
         ids = ids.replace(chr(a) + chr(b), chr(new))
@@ -136,8 +137,8 @@ def decode_bytes(ids, tokens):
 # @ W holds the N picked rows. Let g be their gradient. As for any product, the
 # gradient of W is dW = onehot.T @ g (rule 2 of 04). So a token that occurs
 # twice in the text gets the sum of two rows of g. W[ids] of 05 has the same
-# gradient, by np.add.at. For the 65 characters of 11 this product is faster.
-# For 1,500 words it is slower, so the word vectors below use W[ids].
+# gradient, by np.add.at. This product is faster for the 65 characters of 11, but
+# slower for 1,500 words, so the word vectors below use W[ids].
 
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C)."""
@@ -148,27 +149,30 @@ def embedding(W, ids):
 
 
 # ---- new here: word vectors -----------------------------------------------------------------
-# What can such rows learn? Train them to tell which words stand next to each
-# other. Words that have the same neighbours ("my father", "my mother") must
-# then give the same answers, and so their vectors become similar: "You shall
-# know a word by the company it keeps" (Firth 1957).
+# What can such rows learn? Train them to tell which words stand near each
+# other: here, at most two words apart in a text without its rare words. Words
+# that have the same neighbours ("my father", "my mother") must then give the
+# same answers, and so their vectors become similar: "You shall know a word by
+# the company it keeps" (Firth 1957).
 #
-# Each word has two vectors: v as itself, u as a neighbour. Let z = sum of
-# v * u be their dot product, and read sigmoid(z) as the probability that the two
-# stand together. (With one vector, z of a word and itself would be a sum of
-# squares, so never negative, although a word hardly ever stands next to
-# itself.) The probability should be near 1 for a pair from the text. That
-# alone would be easy: make all vectors alike and long. So it should also be
-# near 0 for v and a random word, which is seldom a neighbour; call the random
-# word's neighbour vector n. There are 5 random words for each pair, so the
-# loss of a pair has six terms, as in 02:
+# Each word has two vectors: v for the word itself, and u for the word as a
+# neighbour of others. For a pair of words, take v of the one and u of the other.
+# Let z = sum of v * u be their dot product, and read sigmoid(z) as the
+# probability that the two stand together. (With one vector, z of a word and
+# itself would be a sum of squares, so never negative, although a word seldom
+# stands near itself.) The probability should be near 1 for a pair from the text.
+# That alone would be easy: make all vectors alike and long. So it should also be
+# near 0 for v and a random word, which is seldom a neighbour. Call the random
+# word's neighbour vector n; then z is the sum of v * n. There are 5 random words
+# for each pair, so the loss of a pair has six terms, each like that of 02:
 #     the neighbour        -ln sigmoid(z)       = ln(1 + e^-z)   slope sigmoid(z) - 1
 #     5 random words       -ln(1 - sigmoid(z))  = ln(1 + e^z)    slope sigmoid(z)
 # At first all z are near 0, each term near ln 2, and the loss near
 # 6 ln 2 = 4.16.
 #
-# From the slope dz, a pair gets dv = dz * u and du = dz * v. To save time, all
-# N pairs share the same K random words. With v (N, C) and n (K, C),
+# From the slope dz, a pair gets dv = dz * u and du = dz * v. To save time, K
+# random words are drawn for each step, and all N pairs use them: the mean of
+# these K terms, times 5, stands for the 5. With v (N, C) and n (K, C),
 # z = v @ n.T (N, K) is a layer with the weights n.T. So rule 4 of 04 gives
 # dv = dz @ n, and rule 2 gives v.T @ dz, the gradient of n.T. Transposed, it
 # is that of n:
@@ -221,9 +225,10 @@ def train_word_vectors(rng, ids, V, C, steps, lr, reach=2, batch=1000, negatives
 
 
 def similarity(W):
-    """The dot products of any two rows of W, made equally long, (V, V): 1 for one direction.
+    """The dot products of any two rows of W, scaled to length 1: (V, V).
 
-    They are the cosines of the angles between the rows.
+    They are the cosines of the angles between the rows: 1 if two rows have the
+    same direction, and 0 if they are perpendicular.
     """
     rows = W / np.linalg.norm(W, axis=1, keepdims=True)
     return rows @ rows.T
@@ -232,16 +237,17 @@ def similarity(W):
 # ---- new here: positions --------------------------------------------------------------------
 # "Dog bites man" is not "man bites dog": the network must know where a token
 # stands. So add a vector for its position t to the token's vector. (The sum
-# mixes the two. But with many channels they can point in different directions,
-# and then a product with a matrix can pick out each of them.) GPT-2
-# learns one such vector for each position, as it learns W. The first
-# transformer (10; Vaswani 2017) had a formula instead: a row of clock hands.
-# Hand j turns by the angle w_j from one position to the next, the first one
-# fast, each following one more slowly. The vector holds the places sin(t w_j)
-# and cos(t w_j) of all hands. Tokens will be compared by dot products (09).
-# For the vectors of two positions t and s it is the sum, over all hands, of
+# mixes the two. But among many channels there is room for both: if all token
+# vectors are perpendicular to all position vectors, a matrix can pick out either
+# part.) GPT-2 learns one such vector for each position, as it learns W. The
+# first transformer (10; Vaswani 2017) had a formula instead: a row of C / 2 clock
+# hands. Hand j turns by the angle w_j from one position to the next, the first
+# one fast, each following one more slowly. The vector holds sin(t w_j) and
+# cos(t w_j), the coordinates of the tips of all hands at position t. Tokens will
+# be compared by dot products (09). For the vectors of two positions t and s the
+# dot product is the sum, over all hands, of
 #     sin(t w) sin(s w) + cos(t w) cos(s w) = cos((t - s) w)
-# which depends on the distance t - s only.
+# the formula for the cosine of a difference. It depends on t - s only.
 
 def sinusoids(T, C, base=10000.0):
     """The vectors (T, C) of positions 0 to T - 1, with w_j = base^(-2j/C)."""
@@ -361,7 +367,7 @@ def show_words(rng, text, V, C, steps, lr):
 def show_positions(rng, T=16, C=32):
     """Show dot products of position vectors; how much they change if t and s grow by 5, by name."""
     schemes = {"sinusoidal": sinusoids(T, C),
-               "learned, before training": rng.standard_normal((T, C))}
+               "random, not yet learned": rng.standard_normal((T, C))}
     tables = {name: p @ p.T for name, p in schemes.items()}            # (T, T)
     print("\nDot products of the vectors for positions t (rows) and s (columns), from low\n"
           "(blank) to high (@). With sinusoids only the distance t - s counts, so each diagonal\n"
@@ -374,7 +380,7 @@ def show_positions(rng, T=16, C=32):
     print("If t and s both move on by five, these products change by at most "
           + " and ".join(f"{change:.0e}" for change in changes.values()) + ".")
     print("But the vectors p_t are added to those of words. For words with the vectors a and b\n"
-          "the dot product of a + p_t and b + p_s has the terms a . p_s and p_t . b, too, which\n"
+          "the dot product of a + p_t and b + p_s has the terms a @ p_s and p_t @ b, too, which\n"
           "depend on s and t themselves. 09 finds a way out.")
     return changes
 

@@ -235,7 +235,7 @@ def feed_forward(x, params, i):
 
     def vjp(g):
         dY = as_rows(g)
-        da = (2 * dY) @ down.data.T                             # 2 dh, (N, 4C)
+        da = (2 * dY) @ down.data.T        # 2 dh, (N, 4C); times relu it is da
         da *= relu
         dX = da @ up.data.T
         return dX.reshape(x.shape), X.T @ da, (relu * relu).T @ dY

@@ -352,7 +352,7 @@ def test_04_gradients_at_any_depth(layers):
 def test_04_learns_the_spiral(capsys):
     result = backprop.main(steps=300)
     assert result["accuracy"] > 0.99
-    picture = capsys.readouterr().out.partition("points c on #.\n")[2].splitlines()[:29]
+    picture = capsys.readouterr().out.partition("and c on #.\n")[2].splitlines()[:29]
     assert set("".join(picture)) == set(" .:#abc")      # all three regions and all three arms
 
 
