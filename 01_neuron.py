@@ -11,7 +11,7 @@ call it the loss. Learning means doing three things again and again:
     start again.
 
 File 11 is a GPT, a program that writes text. It learns in the same way, with
-803,584 such numbers (weights, also called parameters) instead of 2.
+803,584 such numbers (parameters, often all called weights) instead of 2.
 
 Run           python 01_neuron.py
 Expect        0.2 s. Three runs: one gets worse and worse, one crawls, and one
@@ -19,7 +19,7 @@ Expect        0.2 s. Three runs: one gets worse and worse, one crawls, and one
 Try           --lr=0.9    larger steps, which jump across the goal, yet the loss
                           falls exactly as with the default of 0.1
               --lr=1.01   a little too large: the loss grows
-              --noise=5   readings that are wrong by some 5 degrees: no line
+              --noise=5   right answers that are off by some 5 degrees: no line
                           goes through all seven, so the loss stays above 0
 Left out      several inputs, several neurons, curves instead of lines (02)
 """
@@ -64,11 +64,12 @@ def gradient(x, y, w, b):
     return np.mean(2 * error * x), np.mean(2 * error)
 
 
-# The gradient says in which direction to move, but not how far. A simple rule:
-# the steeper, the farther. Move by the slope times a small number, the
-# learning rate lr, and repeat: this is gradient descent. With lr = 0.0001 (why
-# so small, see below) the first step makes w = 0.2316 and b = 0.0081, and the
-# loss falls from 3380 to 2873.
+# The gradient says in which direction the loss grows. So go the opposite way.
+# How far? A simple rule: the steeper, the farther. Subtract from w its slope
+# times a small number, the learning rate lr, and from b its own slope times
+# lr. Repeat: this is gradient descent. With lr = 0.0001 (why so small, see
+# below) the first step makes w = 0.2316 and b = 0.0081, and the loss falls
+# from 3380 to 2873.
 
 def gradient_descent(x, y, lr, steps):
     """Learn from w = b = 0. Returns w, b, and the loss at the start and after each step."""
@@ -85,16 +86,17 @@ def gradient_descent(x, y, lr, steps):
 
 
 # ---- new here: is the gradient right? -------------------------------------------------------
-# A slope can be measured: compute the loss a tiny eps above and eps below, and
-# divide the difference by the distance, 2 eps. (If eps were much smaller
-# still, the difference would be lost in rounding.) Every gradient that is
-# derived in this course is checked in this way.
+# A slope can be measured: compute the loss for a value that is a tiny eps
+# above the present one, and for one that is eps below it. Divide the
+# difference by the distance, 2 eps. (If eps were much smaller still, the
+# difference would be lost in rounding.) Every gradient that is derived in this
+# course is checked in this way.
 
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads the array by itself. So we change one entry
-    at a time, call f(), and put the entry back.
+    f takes no arguments: it computes its result from this same array. So we
+    change one entry at a time, call f(), and put the entry back.
     """
     slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array
@@ -133,20 +135,23 @@ def relative_error(found, expected):
 #     lr above 2/c            it lands farther away each time: training diverges.
 # On our readings c is 1119 for w. For b it is 2, because each error grows by 1
 # instead of x. So the limit is 2/1119 = 0.0018 for w and 2/2 = 1 for b, and
-# the smaller one counts, as both share one learning rate. But just below that
-# limit a step leaves some 1 - 0.0018 * 2 = 99.64 % of b's distance. It is 32
-# degrees at first, from 0 to 32, and after 100 steps 0.9964^100 = 70 % of them
-# are left.
+# the smaller one counts, as both share one learning rate. (When both move,
+# each also shifts the best value of the other, which changes little here.) But
+# just below that limit a step leaves 1 - 0.0018 * 2 = 99.64 % of the distance
+# between b and its best value, 32. After 100 steps 0.9964^100 = 70 % of it is
+# left.
 #
 # The cure is to scale the inputs: x becomes (x - mean) / std. The standard
 # deviation std is the typical distance from the mean, the root of the mean of
 # (x - mean)^2. The subtraction makes the mean of x 0, and the division makes
 # the mean of x^2 1. So c is 2 for w as well as for b, and the limit is 1 for
-# both. (Nor do they disturb each other: b's slope is the mean of
-# 2 (w x + b - y), where w is multiplied by the mean of x, which is 0, and so
-# for w's.) With lr = 0.1 each step leaves 80 % of both distances, and 100 steps
-# leave 0.8^100 = 2e-10 of them. With lr = 0.9 it leaves -80 %: the other side
-# each time, and as fast.
+# both. (And now w and b do not shift each other's best value. The slope of b
+# is the mean of 2 (w x + b - y), in which w is multiplied by the mean of x.
+# That is 0, so w has no influence on it; and in the slope of w, b is
+# multiplied by the same mean.) With lr = 0.1 each step leaves 80 % of both
+# distances, and 100 steps leave 0.8^100 = 2e-10 of them. With lr = 0.9 each
+# leaves -80 %: it lands on the other side, but the distance shrinks just as
+# fast.
 
 
 # ---- the experiment -------------------------------------------------------------------------
@@ -165,7 +170,7 @@ def check_gradient(x, y):
 
 def show_runs(runs):
     """Print how each run ended, and plot the losses; runs is {mark: (description, losses)}."""
-    print("\nlog10 of the loss (3 means 1000), cut off at -12")
+    print("\nlog10 of the loss (3 means 1000), cut off at -12, by the number of steps")
     for mark, (description, losses) in runs.items():
         verdict = ", it diverges" if losses[-1] > losses[0] else ""
         print(f"  {mark}  {description}: loss {losses[-1]:.3g} at the end{verdict}")
@@ -178,7 +183,7 @@ def main(lr=0.1, steps=100, noise=0.0):
 
     lr     learning rate of the scaled run; its limit is 1
     steps  steps of gradient descent in each run
-    noise  standard deviation of the errors of the thermometers, in degrees
+    noise  standard deviation of errors that are added to the right answers, in degrees
 
     Returns {"w", "b": for temperatures in Celsius, "loss": at the end of the scaled run,
     "gradient_error"}.
@@ -190,8 +195,8 @@ def main(lr=0.1, steps=100, noise=0.0):
 
     curvature = 2 * np.mean(x * x)
     limit = 2 / curvature
-    print(f"Curvature {curvature:.0f} for w and 2 for b: "
-          f"the learning rate must stay below {limit:.6f}.")
+    print(f"Without scaling the curvature is {curvature:.0f} for w and 2 for b, so the learning "
+          f"rate must\nstay below {limit:.6f}.")
     _, _, diverging = gradient_descent(x, y, 1.02 * limit, steps)
     _, _, crawling = gradient_descent(x, y, 0.98 * limit, steps)
     scaled = (x - x.mean()) / x.std()

@@ -76,30 +76,32 @@ def relu(x):
 #     h = f(a)              (N, K), entry by entry
 #     z = h @ W2 + b2       (N, 1) = (N, K) @ (K, 1) + (1,)
 #
-# Without f, and without the biases, z = (X @ W1) @ W2. In a product of matrices
-# the brackets may be moved, so z = X @ (W1 @ W2), one layer with the weights
-# W1 @ W2. (The biases, too, merge into one.) Layers without an activation are
-# called linear: however many we stack, they do no more than one.
+# Without f, and without the biases, z = (X @ W1) @ W2. In a product of
+# matrices the brackets may be moved, so z = X @ (W1 @ W2), one layer with the
+# weights W1 @ W2. (The biases, too, merge into one.) Layers without an
+# activation are called linear: however many we stack, they do no more than
+# one.
 #
-# The right answers y are 1 or 0. z can be any number; sigmoid(z) lies between 0
-# and 1, and we read it as the probability, in the network's opinion, that the
-# right answer is 1. (z itself is called the logit.) A good loss is 0 if the
-# right answer gets probability 1, and grows without limit as this probability
-# goes to 0; the squared error of 01 would never be above 1. Minus the natural
-# logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69 and -ln 0.01 = 4.6. To compute
-# it, multiply 1 / (1 + e^-z) in numerator and denominator by e^z:
+# The right answers y are 1 or 0. z can be any number; sigmoid(z) lies between
+# 0 and 1, and we read it as the probability, in the network's opinion, that
+# the right answer is 1. (z itself is called the logit.) A good loss is 0 if
+# the right answer gets probability 1, and grows without limit as this
+# probability goes to 0; the squared error of 01 would never be above 1. Minus
+# the natural logarithm does that: -ln 1 = 0, -ln 0.5 = 0.69 and
+# -ln 0.01 = 4.6. To compute it, multiply 1 / (1 + e^-z) in numerator and
+# denominator by e^z:
 #     sigmoid(z) = e^z / (e^z + 1)        1 - sigmoid(z) = 1 / (e^z + 1)
 # With ln(p / q) = ln p - ln q this makes
 #     y = 1    -ln(sigmoid(z))     = ln(e^z + 1) - ln(e^z) = ln(1 + e^z) - z
 #     y = 0    -ln(1 - sigmoid(z)) = ln(e^z + 1) - ln(1)   = ln(1 + e^z)
-# In one formula, as y is 1 or 0, it is ln(1 + e^z) - y * z. That is the loss of
-# one example; L is the mean over all N. The slope of ln(u) is 1 / u, so for the
-# z of each example
+# In one formula, as y is 1 or 0, it is ln(1 + e^z) - y * z. That is the loss
+# of one example; L is the mean over all N. The slope of ln(u) is 1 / u, so for
+# the z of each example
 #     dL/dz = (e^z / (1 + e^z) - y) / N = (sigmoid(z) - y) / N
 #
-# From here we go backwards through the network, by the chain rule. Write dz for
-# dL/dz, dh for dL/dh, and so on. Call the entries of W2 v_1, v_2, ..., so that
-# z = h_1 * v_1 + h_2 * v_2 + ... + b2.
+# From here we go backwards through the network, by the chain rule. Write dz
+# for dL/dz, dh for dL/dh, and so on. Call the entries of W2 v_1, v_2, ..., so
+# that z = h_1 * v_1 + h_2 * v_2 + ... + b2.
 #     v_1 is multiplied by h_1, as w was by x in 01, so its slope is h_1 * dz,
 #         added up over the examples, because they all use the same v_1.
 #     b2  is added, so its slope is dz, added up as well.
@@ -164,8 +166,9 @@ def train_two_layers(weights, X, y, name, steps, lr):
 # input is positive, the gradient passes unchanged. But a unit whose input is
 # negative in every example gets no gradient and learns nothing more: a dead
 # ReLU. One step that is too long can do that. The functions below avoid the
-# flat part or the corner. GPT-2, a language model of 2019, uses GELU, many newer
-# networks SiLU. sigmoid belongs at the output, where a probability is wanted.
+# flat part or the corner. GPT-2, a language model of 2019, uses GELU, many
+# newer networks SiLU. sigmoid belongs at the output, where a probability is
+# wanted.
 #     identity   x itself: no activation
 #     leaky      0.1 x instead of 0 on the left
 #     softplus   ln(1 + e^x), a smooth ReLU; slope e^x / (1 + e^x) = sigmoid(x)
@@ -356,8 +359,8 @@ def main(hidden=16, steps=2000, lr=0.5, activation="tanh", seed=0):
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads the array by itself. So we change one entry
-    at a time, call f(), and put the entry back.
+    f takes no arguments: it computes its result from this same array. So we
+    change one entry at a time, call f(), and put the entry back.
     """
     slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array

@@ -12,13 +12,13 @@ Python to one product. The results agree up to rounding; the times do not.
 
 Run           python 03_matmul.py
 Expect        4 s. One product is some ten thousand times as fast as three
-              loops. A batch of 128 examples does several times as many
-              operations a second as a batch of 1
+              loops. With a batch of 128 examples it does several times as many
+              operations a second as with one
 Try           --batch=1     a single example: one product is only hundreds of
-                            times as fast as the loops
+                            times as fast, as each call of NumPy takes some time
               --size=2048   in the last table, W takes 16 MiB instead of 4
-Left out      how BLAS, the library behind NumPy's @, cuts matrices into tiles
-              that fit the caches; the way back, to the gradients (04)
+Left out      how BLAS, the library behind NumPy's @, cuts matrices into small
+              blocks, for the sake of fast memory; the way back, to the gradients (04)
 """
 import argparse, inspect, os, sys, timeit
 
@@ -66,30 +66,32 @@ def layer(X, W, b):
 # b to each row, as if it had been copied N times. This is called broadcasting.
 
 def random_layer(rng, N, D, K, dtype=np.float32):
-    """Random X (N, D), W (D, K), b (K,); a float32 takes 4 bytes, a float64 takes 8."""
+    """Random X (N, D), W (D, K), b (K,): float32 (4 bytes, 7 digits) or float64 (8 and 16)."""
     return [rng.standard_normal(shape).astype(dtype) for shape in ((N, D), (D, K), (K,))]
 
 
 # ---- new here: what limits the speed? -------------------------------------------------------
 # Memory delivers numbers, and the processor multiplies them. Both work at the
 # same time, so the slower one decides (the roofline model, Williams 2009). The
-# product X @ W takes about 2 N D K operations. In float32 it has to move X, W
-# and the result, each once:
+# product X @ W takes about 2 N D K operations. In float32, X and W have to
+# come from memory and the result has to go there, each at least once:
 #     4 (N D + D K + N K) bytes
 # For one example (N = 1) nearly all of these bytes are W. Each weight takes 4
 # bytes and serves 2 operations: half an operation for each byte. In a batch
 # each weight, once it has been fetched, serves all N examples. With 128
 # examples and a W of 1024 x 1024 that would make 64 operations for each byte;
-# as X and the result are moved too, it is 51. So the speed grows with the
-# batch until the processor is the slower one. This happens long before the
-# speed has grown a hundredfold.
+# as X and the result are moved too, it is 51. So the speed can grow with the
+# batch until the processor is the slower one. BLAS also does some work once
+# for each product, such as putting W into an order that suits the processor. A
+# larger batch spreads this over more examples, too.
 #
-# In float32 the same memory holds twice as many numbers as in float64, and one
-# instruction handles twice as many of them: it is about twice as fast,
-# whichever of the two is the slower one.
+# With the same number of bytes, memory delivers twice as many numbers in
+# float32 as in float64, and one instruction handles twice as many. So float32
+# should be about twice as fast, whether memory or the processor is the slower
+# one.
 
 def least_time(work, budget):
-    """Call work() again and again for about `budget` seconds; the shortest time of a call.
+    """Call work() again and again, for `budget` seconds at most; the shortest time of a call.
 
     The shortest, because whatever else the computer does can only add time.
     """
@@ -108,8 +110,9 @@ def compare_ways(rng, batch, inputs, neurons, budget):
           f"{operations / 1e6:.2f} million operations")
     print("1 GFLOP/s is a billion floating-point operations (+ or *) a second\n")
     print("way                      seconds     GFLOP/s     speedup")
-    # Each way rounds a little differently, by a tiny part of the sum of all
-    # |terms|.
+    # Each way adds up the terms in another order, and so rounds differently:
+    # by a tiny part of the sum of their absolute values, which is at most
+    # scale.
     scale = layer(np.abs(X), np.abs(W), np.abs(b)).max()
     times = {}
     for way in layer_by_numbers, layer_by_neurons, layer_by_examples, layer:
@@ -148,10 +151,11 @@ def compare_batches(rng, size, budget, best):
         print(f"{N:5} {per_byte:16.1f} {rate:8.1f} {rate / per_byte:8.1f} "
               f"|{'#' * round(50 * rate / fastest)}")
     print(f"{'best':>5} {'':16} {fastest:8.1f} {'':8} |{'#' * 50}")
-    print("Small batches wait for W: their GFLOP/s grow with the batch. Large ones wait\n"
-          "for the processor: their GFLOP/s come near the best. (W may come from a cache, a\n"
-          "small memory in the processor, because the product is repeated. A batch of 1 may\n"
-          "break the pattern: BLAS has a special routine for it.)")
+    print("best: the fastest product of all. Small batches wait for what is done once for each\n"
+          "product: fetching W, and putting it in order. The larger the batch, the less this\n"
+          "counts. Large batches wait for the processor. (As the product is repeated, W may\n"
+          "come from a cache, a small fast memory in the processor. And a batch of 1 may break\n"
+          "the pattern, because BLAS has a special routine for it.)")
     return rates
 
 

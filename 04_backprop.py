@@ -67,9 +67,10 @@ def forward(net, X):
 # 0.09. With two classes, whose logits are 0 and z, the second one has the
 # probability e^z / (1 + e^z), as e^0 = 1: the sigmoid of 02. If the same m is
 # added to all logits of an example, all e^z are multiplied by e^m, and p stays
-# as it is. So we may subtract the largest logit of each row from the row first.
-# Then no e^z is above 1, and none can overflow. (keepdims=True keeps these
-# numbers as a column, (N, 1), so that each is subtracted from its own row.)
+# as it is. So we may subtract the largest logit of each row from the row
+# first. Then no e^z is above 1, and none can overflow. (keepdims=True keeps
+# these numbers as a column, (N, 1), so that each is subtracted from its own
+# row.)
 
 def softmax(z):
     """Probabilities (N, K) from logits z (N, K)."""
@@ -101,13 +102,14 @@ def backward(net, h, z, y):
     """The gradients [(dW, db), ...] of the mean loss, in the order of the layers."""
     gradients = [None] * len(net)
 
-    # Rule 1, the output. The loss of one example is ln(s) - z_y, where s is the
-    # sum of all e^z. If z_k grows, s has the slope e^(z_k), and ln(s) has the
-    # slope 1 / s with respect to s. So by the chain rule the first term has the
-    # slope e^(z_k) / s = p_k. The second has the slope -1 for k = y, else 0.
-    # Together this is p_k - 1 for the right class, and p_k for the others:
-    # (0.67, -0.76, 0.09) in the example, the prediction minus the right answer,
-    # as in 02. L is the mean of N such losses, so dz is this divided by N.
+    # Rule 1, the output. The loss of one example is ln(s) - z_y, where s is
+    # the sum of all e^z. If z_k grows, s has the slope e^(z_k), and ln(s) has
+    # the slope 1 / s with respect to s. So by the chain rule the first term
+    # has the slope e^(z_k) / s = p_k. The second has the slope -1 for k = y,
+    # else 0. Together this is p_k - 1 for the right class, and p_k for the
+    # others: (0.67, -0.76, 0.09) in the example, the prediction minus the
+    # right answer, as in 02. L is the mean of N such losses, so dz is this
+    # divided by N.
     da = softmax(z)                             # z is the a of the last layer
     da[np.arange(len(y)), y] -= 1
     da /= len(y)                                # (N, K)
@@ -140,9 +142,9 @@ def backward(net, h, z, y):
     return gradients
 
 # A layer takes one matrix product forward, h @ W, and two backward, h.T @ da
-# and da @ W.T (the first layer only one), each with as many multiplications. So
-# forward and backward together cost at most about three forward passes, however
-# many weights there are.
+# and da @ W.T (the first layer only one), each with as many multiplications.
+# So forward and backward together cost at most about three forward passes,
+# however many weights there are.
 
 
 # ---- the experiment -------------------------------------------------------------------------
@@ -251,8 +253,8 @@ def main(layers=3, hidden=32, steps=1000, lr=0.3, points=120, seed=0):
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads the array by itself. So we change one entry
-    at a time, call f(), and put the entry back.
+    f takes no arguments: it computes its result from this same array. So we
+    change one entry at a time, call f(), and put the entry back.
     """
     slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array

@@ -31,8 +31,8 @@ import numpy as np
 # ---- new here: the idea, on single numbers --------------------------------------------------
 # Let L be the final result, the loss, and let y be some number on the way to
 # it. y.grad will hold dL/dy, how fast L changes with y: its gradient. Suppose
-# y = a * b. If a grows by 1, y grows by b: this is the local slope dy/da. By the chain rule,
-# y contributes
+# y = a * b. If a grows by 1, y grows by b: this is the local slope dy/da. By
+# the chain rule, y contributes
 #     dL/dy * dy/da = y.grad * b to dL/da      and      y.grad * a to dL/db
 # So each number has to remember its parents, here a and b, and the local slope
 # with respect to each of them, here b and a.
@@ -114,13 +114,14 @@ def naive_backward(node):
 
 
 # ---- new here: the same for arrays ----------------------------------------------------------
-# We call an array that remembers how it was made a Tensor, like that of PyTorch.
-# (Elsewhere a tensor is any array.) Let the array y be computed from the array
-# x. The local slopes dy_i/dx_j, one for each entry of y and each entry of x, are
-# a large table, the Jacobian. In 04 a layer makes 360 x 32 numbers (360 points, 32 units) out
-# of 360 x 32 others. Its Jacobian has 11,520 * 11,520 = 133 million entries,
-# nearly all of them 0, because a row of y depends on one row of x. Nobody
-# stores that. All that backward needs is, by the fact at the top of 04,
+# We call an array that remembers how it was made a Tensor, like that of
+# PyTorch. (Elsewhere a tensor is any array.) Let the array y be computed from
+# the array x. The local slopes dy_i/dx_j, one for each entry of y and each
+# entry of x, are a large table, the Jacobian. In 04 a layer makes 360 x 32
+# numbers (360 points, 32 units) out of 360 x 32 others. Its Jacobian has
+# 11,520 * 11,520 = 133 million entries, nearly all of them 0, because a row of
+# y depends on one row of x. Nobody stores that. All that backward needs is, by
+# the fact at the top of 04,
 #     dL/dx_j = sum over i of dL/dy_i * dy_i/dx_j
 # a product of a vector, the entries of dL/dy in one long row, and this table:
 # the vector-Jacobian product. Each operation has a short formula for it. Write
@@ -133,9 +134,9 @@ def naive_backward(node):
 # One thing is new with arrays: broadcasting (03). In X + b a single row b is
 # added to each of N rows, as the biases of 04 are. It feeds N rows, so its
 # gradient is the sum of N rows. What was copied forward is summed backward.
-# NumPy copies in two steps. To fit the shape (2, 3, 4), an array of shape (3, 1)
-# first gets a new axis in front, (1, 3, 1). Then its axes of length 1 are
-# stretched.
+# NumPy copies in two steps. To fit the shape (2, 3, 4), an array of
+# shape (3, 1) first gets a new axis in front, (1, 3, 1). Then its axes of
+# length 1 are stretched.
 
 def unbroadcast(grad, shape):
     """grad, summed over the copies that broadcasting has made of an array of this shape."""
@@ -559,8 +560,8 @@ def main(activation="relu", hidden=32, steps=200, lr=0.3, seed=0):
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads the array by itself. So we change one entry
-    at a time, call f(), and put the entry back.
+    f takes no arguments: it computes its result from this same array. So we
+    change one entry at a time, call f(), and put the entry back.
     """
     slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array

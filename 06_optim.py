@@ -78,9 +78,9 @@ def rmsprop(w, dw, state, lr, beta=0.99, eps=1e-8):
 # this, the first step is lr up or down, whatever the size of dw, and later
 # steps are seldom longer.
 #
-# PyTorch's beta2 = 0.999 averages over about 1000 steps. In the 200 of the race
-# below, the large gradients of its start would count until its end. So here it
-# is 0.99.
+# PyTorch's beta2 = 0.999 averages over about 1000 steps. In the 200 of the
+# race below, the large gradients of its start would count until its end. So
+# here it is 0.99.
 
 def adam(w, dw, state, lr, beta1=0.9, beta2=0.99, eps=1e-8):
     """Adam (Kingma 2015): divides the mean of dw by the root of the mean of dw^2."""
@@ -134,9 +134,9 @@ def adamw(w, dw, state, lr, decay=0.01):
 # So 3.4445 X - 4.7750 X X^T X + 2.0315 X X^T X X^T X has the same U and V, and
 # each singular value s has become 3.4445 s - 4.7750 s^3 + 2.0315 s^5. (Jordan
 # searched for numbers that make small s grow fast, and let none run away.)
-# First divide G by its norm, the root of the sum of the squares of all entries.
-# Rotations do not change it, so it is also the root of the sum of all s^2, and
-# then no s is above 1. In five rounds
+# First divide G by its norm, the root of the sum of the squares of all
+# entries. Rotations do not change it, so it is also the root of the sum of all
+# s^2, and then no s is above 1. In five rounds
 #     0.01 becomes 0.03, 0.12, 0.40, 1.09, 0.70
 #     0.1  becomes 0.34, 0.99, 0.71, 1.11, 0.71
 #     1    becomes 0.70, 1.11, 0.72, 1.09, 0.70

@@ -70,9 +70,9 @@ def predict_logits(net, X):
 # first along the columns, BLUR @ noise, and then along the rows, @ BLUR.T. The
 # weights fall off like a bell: four pixels away they are 0.61 of the one in
 # the middle. If independent random numbers around 0 are added with the weights
-# a, b, .., the mean square of the sum is a^2 + b^2 + .. times that of the numbers
-# (06). So each row of BLUR is divided by the root of the sum of its squares, and
-# the numbers stay as large as they were.
+# a, b, .., the mean square of the sum is a^2 + b^2 + .. times that of the
+# numbers (06). So each row of BLUR is divided by the root of the sum of its
+# squares, and the numbers stay as large as they were.
 
 ROWS = np.arange(28)
 # Column 28 r + c of GRID is the pixel (r, c), seen from the middle.
@@ -334,8 +334,8 @@ def main(data="data", epochs=24, batch=256, hidden=512, lr=0.002, distortion=1.0
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads the array by itself. So we change one entry
-    at a time, call f(), and put the entry back.
+    f takes no arguments: it computes its result from this same array. So we
+    change one entry at a time, call f(), and put the entry back.
     """
     slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array

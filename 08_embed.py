@@ -137,8 +137,8 @@ def decode_bytes(ids, tokens):
 # @ W holds the N picked rows. Let g be their gradient. As for any product, the
 # gradient of W is dW = onehot.T @ g (rule 2 of 04). So a token that occurs
 # twice in the text gets the sum of two rows of g. W[ids] of 05 has the same
-# gradient, by np.add.at. This product is faster for the 65 characters of 11, but
-# slower for 1,500 words, so the word vectors below use W[ids].
+# gradient, by np.add.at. This product is faster for the 65 characters of 11,
+# but slower for 1,500 words, so the word vectors below use W[ids].
 
 def embedding(W, ids):
     """The rows of W (V, C) that ids (...) pick: onehot @ W, of shape (..., C)."""
@@ -156,15 +156,16 @@ def embedding(W, ids):
 # the company it keeps" (Firth 1957).
 #
 # Each word has two vectors: v for the word itself, and u for the word as a
-# neighbour of others. For a pair of words, take v of the one and u of the other.
-# Let z = sum of v * u be their dot product, and read sigmoid(z) as the
+# neighbour of others. For a pair of words, take v of the one and u of the
+# other. Let z = sum of v * u be their dot product, and read sigmoid(z) as the
 # probability that the two stand together. (With one vector, z of a word and
 # itself would be a sum of squares, so never negative, although a word seldom
-# stands near itself.) The probability should be near 1 for a pair from the text.
-# That alone would be easy: make all vectors alike and long. So it should also be
-# near 0 for v and a random word, which is seldom a neighbour. Call the random
-# word's neighbour vector n; then z is the sum of v * n. There are 5 random words
-# for each pair, so the loss of a pair has six terms, each like that of 02:
+# stands near itself.) The probability should be near 1 for a pair from the
+# text. That alone would be easy: make all vectors alike and long. So it should
+# also be near 0 for v and a random word, which is seldom a neighbour. Call the
+# random word's neighbour vector n; then z is the sum of v * n. There are 5
+# random words for each pair, so the loss of a pair has six terms, each like
+# that of 02:
 #     the neighbour        -ln sigmoid(z)       = ln(1 + e^-z)   slope sigmoid(z) - 1
 #     5 random words       -ln(1 - sigmoid(z))  = ln(1 + e^z)    slope sigmoid(z)
 # At first all z are near 0, each term near ln 2, and the loss near
@@ -238,14 +239,14 @@ def similarity(W):
 # "Dog bites man" is not "man bites dog": the network must know where a token
 # stands. So add a vector for its position t to the token's vector. (The sum
 # mixes the two. But among many channels there is room for both: if all token
-# vectors are perpendicular to all position vectors, a matrix can pick out either
-# part.) GPT-2 learns one such vector for each position, as it learns W. The
-# first transformer (10; Vaswani 2017) had a formula instead: a row of C / 2 clock
-# hands. Hand j turns by the angle w_j from one position to the next, the first
-# one fast, each following one more slowly. The vector holds sin(t w_j) and
-# cos(t w_j), the coordinates of the tips of all hands at position t. Tokens will
-# be compared by dot products (09). For the vectors of two positions t and s the
-# dot product is the sum, over all hands, of
+# vectors are perpendicular to all position vectors, a matrix can pick out
+# either part.) GPT-2 learns one such vector for each position, as it learns W.
+# The first transformer (10; Vaswani 2017) had a formula instead: a row of
+# C / 2 clock hands. Hand j turns by the angle w_j from one position to the
+# next, the first one fast, each following one more slowly. The vector holds
+# sin(t w_j) and cos(t w_j), the coordinates of the tips of all hands at
+# position t. Tokens will be compared by dot products (09). For the vectors of
+# two positions t and s the dot product is the sum, over all hands, of
 #     sin(t w) sin(s w) + cos(t w) cos(s w) = cos((t - s) w)
 # the formula for the cosine of a difference. It depends on t - s only.
 
@@ -415,8 +416,8 @@ def main(data="", merges=500, words=1500, channels=64, steps=1500, lr=0.02, seed
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads the array by itself. So we change one entry
-    at a time, call f(), and put the entry back.
+    f takes no arguments: it computes its result from this same array. So we
+    change one entry at a time, call f(), and put the entry back.
     """
     slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array

@@ -34,9 +34,9 @@ import numpy as np
 
 
 # ---- new here: attention ----------------------------------------------------------------------
-# Each position has a vector x of C numbers. Three matrices (C, C), here without
-# biases, turn it into three vectors: a query, what the position is looking for;
-# a key, what it can be found by; and a value, what it hands over.
+# Each position has a vector x of C numbers. Three matrices (C, C), here
+# without biases, turn it into three vectors: a query, what the position is
+# looking for; a key, what it can be found by; and a value, what it hands over.
 #     q = x @ Wq        k = x @ Wk        v = x @ Wv
 # The queries of all positions are the rows of Q, and so for K and V. With one
 # head D = C; with several heads (below) each has D of the C channels.
@@ -52,8 +52,8 @@ def attention_weights(Q, K):
     """
     # The score S_ij is the dot product of query i and key j, over sqrt(D). The
     # product alone is a sum of D terms. If these are independent, with mean 0
-    # and variance 1, the sum has the variance D (07). Dividing by sqrt(D) keeps
-    # scores at about 1, however large D is.
+    # and variance 1, the sum has the variance D (07). Dividing by sqrt(D)
+    # keeps scores at about 1, however large D is.
     Tq, Tk = Q.shape[-2], K.shape[-2]
     S = (Q / math.sqrt(Q.shape[-1])) @ K.swapaxes(-1, -2)       # (..., Tq, Tk)
 
@@ -63,8 +63,8 @@ def attention_weights(Q, K):
     #     0  -inf  -inf
     #     0    0   -inf
     #     0    0     0
-    # For recall it makes no difference: only the last position is asked, and it
-    # sees all others. With the KV cache, below, there will be fewer queries
+    # For recall it makes no difference: only the last position is asked, and
+    # it sees all others. With the KV cache, below, there will be fewer queries
     # than keys: Tq < Tk.
     later = np.arange(Tk) > np.arange(Tk - Tq, Tk)[:, None]         # (Tq, Tk)
     S += np.where(later, -np.inf, 0).astype(S.dtype)
@@ -84,8 +84,8 @@ def row_dot(a, b):
 
 
 # Heads. One softmax makes one weighted mean. Several heads make several: each
-# of H heads has its own D = C / H channels of the queries, keys and values. The
-# H results are put side by side, and are C numbers again.
+# of H heads has its own D = C / H channels of the queries, keys and values.
+# The H results are put side by side, and are C numbers again.
 #
 # Backward. As in 04, dY stands for dL/dY. Y = A @ V is a matrix product, so
 #     dV = A.T @ dY
@@ -159,8 +159,8 @@ def rms_norm(x, eps=1e-6):
 #
 # D numbers are D / 2 arrows, like the clock hands of 08. Arrow j is rotated by
 # t * w_j, and the whole score, the sum over the arrows, still depends on t - s
-# only. The speeds w_j = base^(-2j/D) fall from 1 towards 1 / base. An arrow
-# of speed 1 is back after 2 pi = 6.3 positions: fast arrows tell near positions
+# only. The speeds w_j = base^(-2j/D) fall from 1 towards 1 / base. An arrow of
+# speed 1 is back after 2 pi = 6.3 positions: fast arrows tell near positions
 # apart, slow ones far.
 #
 # NumPy rotates many arrows at once as complex numbers, a + ib for (a, b). Here
@@ -198,8 +198,8 @@ def rotary(x, start=0, base=1000.0):
 # position needs the keys and values of all earlier ones. These do not change
 # any more, because by the mask no position reads from later ones. So keep
 # them, and compute only those of the new position. Queries need not be kept:
-# only the new position asks. Training needs no cache: all positions are there at
-# once.
+# only the new position asks. Training needs no cache: all positions are there
+# at once.
 
 def extend(cache, name, new):
     """Append new (B, T, H, D) to cache[name]; returns all that is there, without a gradient."""
@@ -272,7 +272,8 @@ def embed_symbols(params, ids):
 
 # A layer makes y (B, C), from which the answer is read. We compare two such
 # layers. One is attention. The other is attention with equal weights, a plain
-# mean. It cannot succeed: the sum of a3 and m7 is the same as that of a7 and m3.
+# mean. It cannot succeed: the sum of a3 and m7 is the same as that of a7 and
+# m3.
 
 def attention_layer(x, params, heads):
     """What the last position, the question, has read."""
@@ -345,12 +346,12 @@ def check_attention(rng, C=8, H=2):
     return errors
 
 
-# Is the scaling needed? The entropy of a query's attention, the sum of -A ln A,
-# is ln n if n keys get 1/n each and the others nothing. So it tells over how
-# many keys the attention is spread. Without scaling it falls as D grows, until
-# one key gets nearly everything. Then every A_j is near 0 or 1, and
-# A_j * (1 - A_j), its slope with respect to its own score, is near 0: hardly any
-# gradient reaches the queries and keys.
+# Is the scaling needed? The entropy of a query's attention, the sum of
+# -A ln A, is ln n if n keys get 1/n each and the others nothing. So it tells
+# over how many keys the attention is spread. Without scaling it falls as D
+# grows, until one key gets nearly everything. Then every A_j is near 0 or 1,
+# and A_j * (1 - A_j), its slope with respect to its own score, is near 0:
+# hardly any gradient reaches the queries and keys.
 
 def measure_scaling(rng, T=64, n=100):
     """Entropy of the attention to T random keys, {D: (with scaling, without)}."""
@@ -494,8 +495,8 @@ def main(pairs=8, channels=64, steps=500, lr=0.005, seed=0):
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads the array by itself. So we change one entry
-    at a time, call f(), and put the entry back.
+    f takes no arguments: it computes its result from this same array. So we
+    change one entry at a time, call f(), and put the entry back.
     """
     slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array

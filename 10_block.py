@@ -28,8 +28,8 @@ import argparse, inspect, itertools, math, os, sys
 
 import numpy as np
 
-# B sequences in a batch, T positions in a sequence, C channels, V tokens in the
-# vocabulary
+# B sequences in a batch, T positions in a sequence, C channels, V tokens in
+# the vocabulary
 
 
 # ---- new here: LayerNorm ----------------------------------------------------------------------
@@ -109,15 +109,15 @@ def gpt2_block(x, params, i, heads):
 
 
 # How many weights has a block? Attention has four matrices (C, C), and the
-# feed-forward layer two matrices of 4 C^2 weights each: 12 C^2 in all. Its gains
-# and biases are only 4 C more.
+# feed-forward layer two matrices of 4 C^2 weights each: 12 C^2 in all. Its
+# gains and biases are only 4 C more.
 
 
 # ---- new here: the block of 11 ----------------------------------------------------------------
-# The block of 11 differs from GPT-2's in three more ways. First, it has RMSNorm
-# (09) instead of LayerNorm, and so no mean, gain and bias. Second, its
-# feed-forward layer has the square of ReLU instead of GELU, which is simpler to
-# compute. Third, it has a token shift, explained below.
+# The block of 11 differs from GPT-2's in three more ways. First, it has
+# RMSNorm (09) instead of LayerNorm, and so no mean, gain and bias. Second, its
+# feed-forward layer has the square of ReLU instead of GELU, which is simpler
+# to compute. Third, it has a token shift, explained below.
 #
 # With a = x @ up, relu = max(a, 0) and h = relu^2, the slope of h with respect
 # to a is 2 relu, which is 0 where a < 0. The gradients, from y = h @ down
@@ -151,9 +151,9 @@ def feed_forward(x, params, i):
 # The next symbol often depends on the last two. Position t holds the last one.
 # To read the one before it, attention would have to learn to look one position
 # back. A token shift looks there anyway, and learns only how much to take: it
-# adds mix * x_(t-1) to x_t, where mix has one weight for each channel. x_t feeds
-# y_t with slope 1 and y_(t+1) with slope mix; mix feeds every y_t with slope
-# x_(t-1):
+# adds mix * x_(t-1) to x_t, where mix has one weight for each channel. x_t
+# feeds y_t with slope 1 and y_(t+1) with slope mix; mix feeds every y_t with
+# slope x_(t-1):
 #     y_t = x_t + mix * x_(t-1)
 #     dx_t = dy_t + mix * dy_(t+1)      (the last position has only dy_t)
 #     dmix = sum of dy_t * x_(t-1) over all positions of all sequences
@@ -189,10 +189,10 @@ def block(x, params, i, heads, cache=None):
 
 
 # ---- new here: the stack ----------------------------------------------------------------------
-# With pre-norm every block adds to x and nothing scales x back, so x grows from
-# block to block. One last norm brings it back to a fixed size, for the output
-# matrix, unembed. The first norm does the same for the embedding, which may grow
-# in training.
+# With pre-norm every block adds to x and nothing scales x back, so x grows
+# from block to block. One last norm brings it back to a fixed size, for the
+# output matrix, unembed. The first norm does the same for the embedding, which
+# may grow in training.
 
 def transformer(params, ids, kind, blocks, heads):
     """Logits (B, T, V) of the next token at each position of ids (B, T).
@@ -486,8 +486,8 @@ def main(deepest=48, digits=8, blocks=4, heads=2, channels=32, steps=600, lr=0.0
 def numeric_gradient(f, values, eps=1e-7):
     """The slope of f() with respect to each entry of the array values, measured.
 
-    f takes no arguments: it reads the array by itself. So we change one entry
-    at a time, call f(), and put the entry back.
+    f takes no arguments: it computes its result from this same array. So we
+    change one entry at a time, call f(), and put the entry back.
     """
     slopes = np.empty_like(values)   # an array of the same shape, to be filled
     for i in np.ndindex(values.shape):  # every index of the array

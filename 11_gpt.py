@@ -32,8 +32,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-# Our own threads share the batch, so BLAS (03) gets one thread. This must be said before NumPy
-# is imported, but a notebook may have done that already.
+# Our own threads share the batch, so BLAS (03) gets one thread. This must be
+# said before NumPy is imported, but a notebook may have done that already.
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ONE_BLAS_THREAD = "numpy" not in sys.modules or all(os.environ.get(name) == "1" for name in BLAS)
 if ONE_BLAS_THREAD:
@@ -41,8 +41,8 @@ if ONE_BLAS_THREAD:
 
 import numpy as np
 
-# B rows in a batch, T positions in a row, N = B T, C channels, H heads, D = C / H, V characters;
-# weights are arrays by name, params the same as Tensors
+# B rows in a batch, T positions in a row, N = B T, C channels, H heads,
+# D = C / H, V characters; weights are arrays, params the same as Tensors
 
 
 # ---- new here: the model ----------------------------------------------------------------------
