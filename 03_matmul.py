@@ -151,11 +151,11 @@ def compare_batches(rng, size, budget, best):
         print(f"{N:5} {per_byte:16.1f} {rate:8.1f} {rate / per_byte:8.1f} "
               f"|{'#' * round(50 * rate / fastest)}")
     print(f"{'best':>5} {'':16} {fastest:8.1f} {'':8} |{'#' * 50}")
-    print("best: the fastest product of all. Small batches wait for what is done once for each\n"
-          "product: fetching W, and putting it in order. The larger the batch, the less this\n"
-          "counts. Large batches wait for the processor. (As the product is repeated, W may\n"
-          "come from a cache, a small fast memory in the processor. And a batch of 1 may break\n"
-          "the pattern, because BLAS has a special routine for it.)")
+    print("best: the fastest float32 product, here or above. Small batches wait for what is done\n"
+          "once for each product: fetching W, and putting it in order. The larger the batch, the\n"
+          "less this counts. With a large W, large batches wait for the processor. (As the\n"
+          "product is repeated, W may come from a cache, a small fast memory in the processor.\n"
+          "And a batch of 1 may break the pattern: BLAS has a special routine for it.)")
     return rates
 
 

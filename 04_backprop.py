@@ -19,7 +19,7 @@ Expect        1 s. Gradients agree with measured slopes to 1e-8; the network
               learns to tell the three arms of a spiral apart: 100 %
 Try           --hidden=4    too few units: 82 % of the points
               --layers=1    no hidden layer, so only straight borders: 58 %
-              --lr=3        steps that are too long: all ReLUs die (02)
+              --lr=3        steps that are too long: all ReLUs of a layer die (02)
 Left out      a program that derives the gradients for us (05); better ways to
               use them than plain gradient descent (06)
 Carried from  01: numeric_gradient, relative_error

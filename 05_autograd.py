@@ -13,10 +13,10 @@ stands on such an engine, and so do libraries such as PyTorch.
     loss.backward()             now x.grad is [2.0, 4.0], the slopes 2 x
 
 Run           python 05_autograd.py
-Expect        1 s. The gradients of every operation agree with measured slopes to
+Expect        1 s. The gradients of all operations agree with measured slopes to
               1e-8, and those of the network of 04 with the ones by hand to 1e-14
 Try           --activation=tanh   another network: nothing else has to change
-              --lr=3              every ReLU dies, as in 04: the loss ends at ln 3,
+              --lr=5              the ReLUs die, as in 04: the loss ends at ln 3,
                                   where each class gets the probability 1/3
 Left out      gradients of gradients; whole layers as one operation, which is
               faster (09 and 10); better ways to use a gradient (06)

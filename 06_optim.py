@@ -14,7 +14,7 @@ done about a gradient that is far too large.
 Run           python 06_optim.py
 Expect        4 s. On a spiral with five arms the loss ends near 0.1 for
               plain gradient descent, 0.003 for Adam and 0.002 for Muon
-Try           --steps=50     hardly any time: Adam and Muon still reach 0.08,
+Try           --steps=50     hardly any time: Adam still reaches 0.08, Muon 0.07,
                              plain gradient descent 0.8
               --steps=1000   20 s: even plain gradient descent comes below 0.01
 Left out      methods that use second derivatives; how to choose a learning
@@ -204,7 +204,7 @@ OPTIMIZERS = {
 # noise averages out.
 #
 # Which to use? AdamW with warm-up and a falling rate is the usual choice. 07
-# to 10 are small enough for plain Adam, and 11 uses Muon for its matrices.
+# to 10 are small enough for plain Adam, and 11 uses Muon for its blocks.
 
 def constant(step, steps, warmup=20):
     """Constant after the warm-up; steps is not needed."""
@@ -410,8 +410,8 @@ def compare_schedules(steps, seeds, hidden):
         results[schedule.__name__] = min(means.values())
         row = "  ".join(f"{lr:g}: {mean:.4f}" for lr, mean in means.items())
         print(f"  {mark} {schedule.__name__:14} {row}", flush=True)
-    print("A rate that falls makes shorter steps, which is worse if it was low. But it bears a\n"
-          "higher rate, and with that it reaches the lowest loss.")
+    print("A rate that falls makes shorter steps, a loss if it was low or the training is short.\n"
+          "But it bears a higher rate, and then, in a long training, it reaches a lower loss.")
     return results
 
 

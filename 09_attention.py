@@ -407,7 +407,7 @@ def show_facts(facts):
     print(f"""
 Mask: if the last key and value change, the results before them change by {facts["leak"]:g}.
 Rotary: the scores of a query at 5 and a key at 2, and of both 100 positions later, differ
-        by {facts["same distance"]:.0e}; if only the key is later, by {facts["other distance"]:.2f}.
+        by {facts["same distance"]:.0e}; with the key at 3, not 2, by {facts["other distance"]:.2f}.
 Cache: one position at a time gives the same as all at once, within {facts["cache"]:.0e}.""")
     assert all(facts[name] < 1e-9 for name in ("leak", "same distance", "cache"))
 
@@ -452,9 +452,9 @@ def compare_heads(seed, pairs, channels, steps, lr):
         first, second = accuracies[heads]
         print(f"  heads: {heads} {first:26.1%} {second:14.1%}", flush=True)
     print("Both networks have the same number of weights. One head makes one mean, and the last\n"
-          "layer would have to read two digits from it, in their order. So the network learns to\n"
-          "find one digit, and with the other it does little better than a guess among the rest:\n"
-          f"{1 / (pairs - 1):.0%}.")
+          "layer would have to read two digits from it, in their order. In time the network\n"
+          "learns to find one digit. For the other, a guess among the rest is right in "
+          f"{1 / (pairs - 1):.0%} of cases.")
     return accuracies
 
 

@@ -655,8 +655,9 @@ def prepare(settings, state, comm):
     ids = encode(text, state.characters)
     cut = int(0.9 * len(ids))
     V = len(state.characters)
-    print(f"Text: {name}, {len(text):,} characters, {V} different. Validation uses "
-          f"{min(VALIDATION, len(ids) - cut):,} of its last tenth.\n"
+    predicted = min(VALIDATION, len(ids) - cut - 1) // settings.context * settings.context
+    print(f"Text: {name}, {len(text):,} characters. Validation predicts {predicted:,} of its last "
+          f"tenth.\nVocabulary: {V} characters.\n"
           f"GPT: {settings.blocks} blocks, {settings.heads} heads, {settings.channels} channels, "
           f"{sum(w.size for w in state.weights.values()):,} parameters.\n"
           f"A uniform guess has the loss ln {V} = {math.log(V):.4f}.")
@@ -682,7 +683,7 @@ def show(state):
             print("Since then the network has overfitted: the training loss has fallen, and the "
                   "validation loss\nhas risen. More text helps, or fewer steps.")
         elif latest > best + 0.05:
-            print("Since then both losses have risen. A lower --lr helps.")
+            print("Since then both losses have risen. A lower --lr may help.")
 
 
 def write(state, settings):
@@ -719,7 +720,7 @@ def main(**typed):
     channels     width of the residual stream
     lr           highest learning rate; for embed and unembed a sixth of it
     decay        weight decay of the matrices in the blocks: w *= 1 - lr * decay at each step
-    eval_every   steps from one validation, which also saves, to the next; two more come early
+    eval_every   steps from one validation, which also saves, to the next; up to two come early
     seed         random seed of weights, batches and samples
     threads      number of worker threads, at most one per shard; 0 means one per core
 
@@ -747,8 +748,8 @@ def main(**typed):
         elif state is None:
             state, *_ = prepare(settings, None, comm)   # an untrained GPT writes
         elif settings.steps:
-            print(f"note: {done} steps are made already; with a larger --steps or --stop it trains "
-                  "on\n")
+            print(f"note: {done} steps are made already; to train on, raise --steps, and --stop if "
+                  "you give it\n")
         text = write(state, settings)
         if trains and saves and state.saved_steps < last:
             sys.exit(f"error: the last steps could not be saved in {settings.out}")
