@@ -14,7 +14,7 @@ are x, the residual stream (10). A block only adds to it. The model:
     logits = rms_norm(x) @ unembed
 
 Run           python 11_gpt.py    downloads 1 MB of Shakespeare to data/; saves gpt.npz
-Expect        4 to 5 minutes on two cores, 0.16 GB of memory. On the last tenth of the
+Expect        4 to 5 minutes on two cores, 0.17 GB of memory. On the last tenth of the
               text, held out for validation, the loss ends at 1.43. The perplexity is
               e^1.43 = 4.2: as unsure as a choice among four equally likely characters
 Try           --data=my.txt      your own text; --help lists all options
