@@ -154,10 +154,10 @@ def newton_schulz(G, steps=5):
     return X
 
 
-# A layer computes x @ w. If w has at least as many outputs as inputs, x @ (U
-# V^T) is as long as x, as rotations keep lengths. With more outputs this
-# length is spread over more numbers, and each is sqrt(inputs / outputs) times
-# as large. `fit` makes up for that. `ahead` is Nesterov's momentum (1983). It
+# A layer computes x @ w. If w has at least as many outputs as inputs,
+# x @ (U V^T) is as long as x, as rotations keep lengths. With more outputs
+# this length is spread over more numbers, and each is sqrt(inputs / outputs)
+# times as large. `fit` makes up for that. `ahead` is Nesterov's momentum (1983). It
 # is not m, but what the next m will be if dw stays the same. If dw flips its
 # sign, w brakes one step earlier.
 
