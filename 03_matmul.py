@@ -28,11 +28,11 @@ import numpy as np
 
 
 # ---- new here: one layer, four times --------------------------------------------------------
-# For each single multiplication, Python has to find out what X[i, d] and W[d,
-# j] are, fetch them, make a new number object of the product, and so on. NumPy
-# does this once for whole arrays. For @ it calls a compiled library (BLAS)
-# that handles several numbers with one instruction, and shares the work among
-# the processor's cores.
+# For each single multiplication, Python has to find out what X[i, d] and
+# W[d, j] are, fetch them, make a new number object of the product, and so on.
+# NumPy does this once for whole arrays. For @ it calls a compiled library
+# (BLAS) that handles several numbers with one instruction, and shares the work
+# among the processor's cores.
 
 def layer_by_numbers(X, W, b):
     """The formula above, as three loops in Python."""

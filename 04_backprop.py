@@ -38,8 +38,8 @@ import numpy as np
 #     a_l = h_l @ W_l + b_l        (N, D_l) @ (D_l, D_(l+1)) + (D_(l+1),)
 #     h_(l+1) = max(a_l, 0)        ReLU
 # with h_0 = X. The last layer has no ReLU. Its a is called z, the logits, one
-# for each class: the larger z_k is beside the others, the more the network
-# believes in class k.
+# for each class: the larger z_k is compared with the others, the more the
+# network believes in class k.
 
 def init_net(rng, sizes):
     """The layers [(W, b), ...] of a network; sizes counts its inputs, then the units by layer.

@@ -128,8 +128,8 @@ def attention(q, k, v):
 # keys may still grow, and the scores with them. So divide each query and each
 # key by its root mean square. This is called RMSNorm, and of queries and keys
 # also QK normalization. Then all have the length sqrt(D). A dot product is at
-# most the product of the two lengths, so no score exceeds sqrt(D) * sqrt(D) /
-# sqrt(D) = sqrt(D). For a vector x of D numbers,
+# most the product of the two lengths, here D, so no score exceeds
+# D / sqrt(D) = sqrt(D). For a vector x of D numbers,
 #     r = mean(x^2)^(-1/2)        y = r x
 #     d(r)/d(x_j) = -1/2 mean(x^2)^(-3/2) * 2 x_j / D = -r^3 x_j / D = -r^2 y_j / D
 #     d(y_i)/d(x_j) = r [i = j] + x_i * d(r)/d(x_j) = r * ([i = j] - y_i * y_j / D)
@@ -452,9 +452,9 @@ def compare_heads(seed, pairs, channels, steps, lr):
         first, second = accuracies[heads]
         print(f"  heads: {heads} {first:26.1%} {second:14.1%}", flush=True)
     print("Both networks have the same number of weights. One head makes one mean, and the last\n"
-          "layer would have to read two digits from it, in their order. In time the network\n"
-          "learns to find one digit. For the other, a guess among the rest is right in "
-          f"{1 / (pairs - 1):.0%} of cases.")
+          "layer would have to read two digits from it, in their order, which is hard to learn.\n"
+          "(If one digit is known, a guess at the other among the rest is right in "
+          f"{1 / (pairs - 1):.0%}.)")
     return accuracies
 
 

@@ -402,7 +402,9 @@ def check_shards(settings, pool):
     rows = rng.integers(5, size=(5, 9))             # shards of 2, 2 and 1 rows
     _, whole = gradients(weights, rows, settings.blocks, settings.heads)
     _, mean = mean_gradients(weights, rows, settings, pool, shard=16)
-    return relative_error(mean.values(), whole.values())
+    error = relative_error(mean.values(), whole.values())
+    assert error < 1e-6
+    return error
 
 
 # ---- new here: training -----------------------------------------------------------------------
@@ -473,7 +475,7 @@ def update(state, grads, lr, decay, pool):
     The rows of embed and the columns of unembed stand for single characters.
     For such matrices Adam has proved better (Jordan 2024). By the reasoning of
     06, Adam's rate would be lr / 11 for 128 channels, as sqrt(128) = 11. In
-    trials lr / 6 was better, and for the vectors mix of the token shift lr.
+    trials lr / 6 was better, and lr itself for the vectors mix of the shift.
     """
     def update_one(name):
         w, dw, memory = state.weights[name], grads[name], state.optimizer[name]
